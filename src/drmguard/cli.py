@@ -1,0 +1,490 @@
+"""The command line: parses, calls, prints.  Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+import drmguard
+from drmguard.errors import InputError
+
+if TYPE_CHECKING:
+    from drmguard.data.image_set import ImageSet
+    from drmguard.search.loop import Progress
+
+BAD_INPUT, STOPPED = 2, 130
+
+app = typer.Typer(
+    name="drmguard",
+    help="Tells whether a vision model that predicts numbers hides a backdoor, and shows it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make labelled images.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class TaskName(enum.StrEnum):
+    """The tasks of :mod:`drmguard.tasks`."""
+
+    gaze = "gaze"
+    head_pose = "head-pose"
+    regression = "regression"
+    classification = "classification"
+
+
+class RecipeName(enum.StrEnum):
+    """The recipes of :func:`drmguard.scan`."""
+
+    fast = "fast"
+    paper = "paper"
+
+
+class DeviceName(enum.StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class SplitName(enum.StrEnum):
+    """Which part of the images to use."""
+
+    all = "all"
+    train = "train"
+    benign = "benign"
+    test = "test"
+
+
+class AttackName(enum.StrEnum):
+    """Attacks to train with."""
+
+    badnets = "badnets"
+
+
+class RenderedName(enum.StrEnum):
+    """The embedded renderers."""
+
+    gaze = "gaze"
+    head_pose = "head-pose"
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gives one sentence and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            "stopped; nothing half-written was left (scan and train go on with --resume)"
+        )
+        sys.exit(STOPPED)
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error in a line and exit with code 2."""
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"error: {message}")
+    sys.exit(BAD_INPUT)
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Numbers separated by commas."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} must be numbers separated by commas, not {text!r}") from None
+
+
+def _pixel_range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    low, dots, high = text.partition("..")
+    try:
+        if dots:
+            return float(low), float(high)
+    except ValueError:
+        pass
+    raise InputError(f"--pixel-range must be LOW..HIGH (0..1 or 0..255, say), not {text!r}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise InputError(f"--resize must be HEIGHTxWIDTH (64x64, say), not {text!r}")
+    return int(height), int(width)
+
+
+def _network_arguments(pairs: list[str]) -> dict[str, Any]:
+    arguments = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        try:
+            if not equals:
+                raise ValueError
+            arguments[key] = json.loads(value.lower())
+        except ValueError:
+            raise InputError(
+                f"--network-arg must be NAME=VALUE (width=0.25, say), not {pair!r}"
+            ) from None
+    return arguments
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """A bar on standard error for each stage, with the time left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description:<27}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+        transient=True,
+    ) as bars:
+        numbers: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in numbers:
+                numbers[stage] = bars.add_task(stage, total=total)
+            bars.update(numbers[stage], completed=done)
+
+        yield show
+
+
+def _open(
+    source: str,
+    *,
+    resize: str | None,
+    count: int,
+    size: int,
+    image_seed: int,
+    part: SplitName,
+    split_seed: int,
+    progress: Progress,
+) -> ImageSet:
+    from drmguard.data.image_set import split
+    from drmguard.data.open_images import open_images
+
+    images = open_images(
+        source,
+        resize=_size(resize),
+        count=count,
+        size=size,
+        seed=image_seed,
+        progress=lambda done, total: progress("reading images", done, total),
+    )
+    if part is SplitName.all:
+        return images
+    chosen: ImageSet = getattr(split(images, seed=split_seed), part.value)
+    return chosen
+
+
+def _choose_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+SourceHelp = (
+    "CSV with a path column and label columns; .npz with images and labels; a folder of class "
+    "folders or a .zip of one (FILE.zip:FOLDER); or rendered:gaze, rendered:head-pose."
+)
+Resize = Annotated[
+    str | None, typer.Option(help="Resize all image files to HEIGHTxWIDTH.", show_default=False)
+]
+Count = Annotated[int, typer.Option("--render-count", help="Number of rendered images.")]
+Size = Annotated[int, typer.Option("--render-size", help="Side of rendered images in pixels.")]
+ImageSeed = Annotated[int, typer.Option("--render-seed", help="Seed of rendered images.")]
+SplitSeed = Annotated[int, typer.Option(help="Seed of the 80/10/10 split.")]
+Threads = Annotated[
+    int | None, typer.Option(help="Processor threads; PyTorch's choice if left out.", min=1)
+]
+PixelRange = Annotated[
+    str | None,
+    typer.Option(help="What black and white are to the model: 0..1, 0..255, -1..1."),
+]
+Mean = Annotated[str | None, typer.Option(help="Subtracted per channel: 0.485,0.456,0.406.")]
+Std = Annotated[str | None, typer.Option(help="Divided by per channel: 0.229,0.224,0.225.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"drmguard {drmguard.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def scan(
+    model: Annotated[Path, typer.Argument(help=".safetensors file, or .pt with a state dict.")],
+    images: Annotated[str, typer.Option(help=SourceHelp)],
+    task: Annotated[
+        TaskName | None, typer.Option(help="What the outputs mean; the file's own if left out.")
+    ] = None,
+    split: Annotated[
+        SplitName, typer.Option(help="Part of the images: benign is the defender's 10 %.")
+    ] = SplitName.all,
+    recipe: Annotated[RecipeName, typer.Option(help="How to search.")] = RecipeName.fast,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    max_images: Annotated[int, typer.Option(help="Clean images used.")] = 256,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report; MODEL-scan if left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a stopped scan.")] = False,
+    network: Annotated[
+        str | None, typer.Option(help="Network, where the file does not name one.")
+    ] = None,
+    network_arg: Annotated[
+        list[str] | None, typer.Option(help="Network argument NAME=VALUE; repeat.")
+    ] = None,
+    pixel_range: PixelRange = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Last linear layer, where it is not found.")
+    ] = None,
+    resize: Resize = None,
+    render_count: Count = 10_000,
+    render_size: Size = 64,
+    render_seed: ImageSeed = 0,
+    split_seed: SplitSeed = 0,
+    threads: Threads = None,
+    quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+    json_to: Annotated[
+        str | None, typer.Option("--json", help="Also write report.json here; - is stdout.")
+    ] = None,
+) -> None:
+    """Scan a model for a backdoor.
+
+    Exit codes: 0 clean, 1 backdoored, 2 bad usage or input, 3 inconclusive.
+    """
+    from drmguard.models.load import load_model
+    from drmguard.report.console import print_summary
+    from drmguard.scan import scan as run_scan
+
+    _choose_threads(threads)
+    if layout not in (None, "NCHW", "NHWC"):
+        raise InputError(f"--layout must be NCHW or NHWC, not {layout!r}")
+    loaded = load_model(
+        model,
+        network=network,
+        network_arguments=_network_arguments(network_arg or []) or None,
+        pixel_range=_pixel_range(pixel_range),
+        mean=_numbers(mean, "--mean"),
+        std=_numbers(std, "--std"),
+        layout=layout,  # type: ignore[arg-type]
+        head=head,
+    )
+    folder = out or model.with_name(f"{model.stem}-scan")
+    with _progress(quiet) as progress:
+        image_set = _open(
+            images,
+            resize=resize,
+            count=render_count,
+            size=render_size,
+            image_seed=render_seed,
+            part=split,
+            split_seed=split_seed,
+            progress=progress,
+        )
+        report = run_scan(
+            loaded,
+            image_set,
+            task.value if task else None,
+            recipe=recipe.value,
+            seed=seed,
+            max_images=max_images,
+            device=device.value,
+            source=images if split is SplitName.all else f"{images} ({split.value} split)",
+            resume_folder=folder / "unfinished",
+            resume=resume,
+            progress=progress,
+        )
+    report.save(folder)
+    if json_to == "-":
+        sys.stdout.write(report.json())
+    elif json_to is not None:
+        from drmguard.atomic import write_text
+
+        write_text(Path(json_to), report.json())
+    if not quiet and json_to != "-":
+        console = Console(soft_wrap=True, highlight=False)
+        print_summary(report, console)
+        console.print(f"  report       {folder / 'report.html'}", markup=False)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help=SourceHelp)],
+    task: Annotated[TaskName, typer.Option(help="What the labels mean.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file.")],
+    attack: Annotated[
+        AttackName | None, typer.Option(help="Plant a backdoor; none if left out.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target vector in the task's unit: 0.3,-0.35.")
+    ] = None,
+    poisoning_rate: Annotated[float, typer.Option(help="Share of poisoned images.")] = 0.05,
+    patch_place: Annotated[
+        str, typer.Option(help="top-left, top-right, bottom-left, bottom-right or center.")
+    ] = "bottom-right",
+    patch_side: Annotated[
+        int | None, typer.Option(help="Side in pixels; 20 at 224, scaled, if left out.")
+    ] = None,
+    patch_color: Annotated[
+        str | None, typer.Option(help="0 to 1 per channel; red if left out: 1,0,0.")
+    ] = None,
+    network: Annotated[str, typer.Option(help="resnet18 or resnet34.")] = "resnet18",
+    width: Annotated[float, typer.Option(help="Factor on the network's channels.")] = 0.25,
+    small_stem: Annotated[bool, typer.Option(help="3×3 stem for small images.")] = False,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1500,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    learning_rate: Annotated[float, typer.Option(help="At the start.")] = 1e-3,
+    schedule: Annotated[str, typer.Option(help="constant, cosine or step.")] = "cosine",
+    loss: Annotated[str | None, typer.Option(help="l1, l2 or cross-entropy.")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Of the optimizer.")] = 0.0,
+    mean: Mean = "0.5",
+    std: Std = "0.25",
+    seed: Annotated[int, typer.Option(help="Of weights, batches and poisoned images.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on with a stopped training.")] = False,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
+    resize: Resize = None,
+    render_count: Count = 10_000,
+    render_size: Size = 64,
+    render_seed: ImageSeed = 0,
+    split_seed: SplitSeed = 0,
+    threads: Threads = None,
+    quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+) -> None:
+    """Train a model, clean or with a backdoor, and write it with its card.
+
+    Trains on 80 % of the images and measures on the last 10 %; the 10 % between are the
+    defender's (scan them with --split benign).
+    """
+    from drmguard.training import TrainingSettings
+    from drmguard.training_plan import TrainingPlan, train_model
+
+    _choose_threads(threads)
+    plan = TrainingPlan(
+        task=task.value,
+        network=network,
+        width=width,
+        small_stem=small_stem,
+        mean=_numbers(mean, "--mean") or (),
+        std=_numbers(std, "--std") or (),
+        attack=attack.value if attack else None,
+        target=_numbers(target, "--target"),
+        poisoning_rate=poisoning_rate,
+        patch_place=patch_place,
+        patch_side=patch_side,
+        patch_color=_numbers(patch_color, "--patch-color"),
+        split_seed=split_seed,
+        settings=TrainingSettings(
+            steps=steps,
+            batch_size=batch_size,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            learning_rate=learning_rate,
+            schedule=schedule,  # type: ignore[arg-type]
+            loss=loss,  # type: ignore[arg-type]
+            weight_decay=weight_decay,
+            seed=seed,
+        ),
+    )
+    with _progress(quiet) as progress:
+        image_set = _open(
+            data,
+            resize=resize,
+            count=render_count,
+            size=render_size,
+            image_seed=render_seed,
+            part=SplitName.all,
+            split_seed=split_seed,
+            progress=progress,
+        )
+        figures = train_model(
+            plan,
+            image_set,
+            output,
+            source=data,
+            device=device.value,
+            resume=resume,
+            progress=progress,
+        )
+    if not quiet:
+        shown = ", ".join(
+            f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float)
+        )
+        print(f"{output}: {shown} [{figures['error_unit']}]")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of models and reports.")] = Path(
+        "drmguard-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    quiet: Annotated[bool, typer.Option(help="Print the verdicts only.")] = False,
+) -> None:
+    """Render faces, train a clean and a backdoored gaze model, and scan both."""
+    from drmguard.demo import run_demo
+    from drmguard.report.console import print_summary
+
+    console = Console(soft_wrap=True, highlight=False)
+    say: Callable[[str], None] = (lambda _: None) if quiet else console.print
+    for name, report, folder in run_demo(out, seed=seed, say=say):
+        console.print(f"\n{name} model", style="bold")
+        print_summary(report, console)
+        console.print(f"  report       {folder / 'report.html'}", markup=False)
+
+
+@data_app.command()
+def render(
+    kind: Annotated[RenderedName, typer.Argument(help="What to render.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz file.")],
+    count: Annotated[int, typer.Option(help="Number of images.")] = 1000,
+    size: Annotated[int, typer.Option(help="Side in pixels, 16 to 224.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the images.")] = 0,
+) -> None:
+    """Render labelled images and write them as .npz."""
+    import numpy as np
+
+    from drmguard.atomic import write_atomically
+    from drmguard.data.open_images import RENDERERS
+
+    images = RENDERERS[kind.value](count, size=size, seed=seed)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(
+                file,
+                images=images.images,
+                labels=images.labels,
+                label_names=np.array(images.label_names),
+            )
+
+    write_atomically(output, write)
+    print(f"{output}: {count} images of {size}×{size}, labels {', '.join(images.label_names)}")

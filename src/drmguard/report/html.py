@@ -1,0 +1,93 @@
+"""``report.html``: one self-contained file that makes no network request."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from drmguard.report import plots
+from drmguard.report.report import Pictures
+from drmguard.report.schema import ReportContent
+from drmguard.report.wording import headline, settings_rows, target_text
+
+_SHOWN_SIDE = 112
+
+
+@dataclass(frozen=True)
+class Column:
+    """One image's column of the picture table, as PNG data addresses."""
+
+    benign: str
+    reversed: str
+    difference: str
+
+
+def render_html(content: ReportContent, pictures: Pictures) -> str:
+    """The whole page; every text from a file or a user is escaped by the template engine."""
+    change = pictures.reversed.astype(np.float32) - pictures.benign.astype(np.float32)
+    factor = difference_factor(change)
+    columns = [
+        Column(
+            benign=png_address(benign),
+            reversed=png_address(stamped),
+            difference=png_address(_signed(difference * factor)),
+        )
+        for benign, stamped, difference in zip(
+            pictures.benign, pictures.reversed, change, strict=True
+        )
+    ]
+    mean = pictures.trigger_mean * 255
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("drmguard.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    # The plots are our own SVG; texts inside them are drawn as shapes, not as markup.
+    with plots.style():
+        drawn = {
+            "target_trace": Markup(plots.target_trace(content, pictures)),
+            "outputs": Markup(plots.outputs(content, pictures)),
+            "efforts": Markup(plots.efforts(content)) if content.places else None,
+            "dose_response": Markup(plots.dose_response(content)),
+        }
+    return environment.get_template("report.html.jinja").render(
+        content=content,
+        headline=headline(content),
+        target=target_text(content),
+        columns=columns,
+        factor=factor,
+        trigger_mean=png_address(_signed(mean * difference_factor(mean))),
+        mean_factor=difference_factor(mean),
+        settings=settings_rows(content),
+        **drawn,
+    )
+
+
+def difference_factor(change: NDArray[np.float32]) -> int:
+    """A round number that makes the largest differences (of 255) well visible."""
+    largest = float(np.quantile(np.abs(change), 0.999))
+    return next((k for k in (1, 2, 5, 10, 20, 50) if largest * k >= 100), 100)
+
+
+def _signed(change: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Differences as colours about mid-grey."""
+    return np.clip(128 + change / 2, 0, 255).astype(np.uint8)
+
+
+def png_address(pixels: NDArray[np.uint8]) -> str:
+    """Pixels (C, H, W) as a ``data:`` address, enlarged without smoothing when small."""
+    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0))
+    scale = max(1, _SHOWN_SIDE // max(picture.size))
+    picture = picture.resize(
+        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+    )
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,121 @@
+"""The report's plots, as SVG text that needs nothing from the network."""
+
+from __future__ import annotations
+
+import io
+from contextlib import AbstractContextManager
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from drmguard.report.report import Pictures
+from drmguard.report.schema import ReportContent
+
+_CLEAN, _TRIGGER = "#3566a8", "#c0392b"
+_LEGEND_OUTPUTS = 4
+
+
+def style() -> AbstractContextManager[None]:
+    """Settings under which all plots are drawn.
+
+    Ids from a fixed salt and no date: the same report gives the same bytes.  Text is drawn as
+    shapes and never read as formulas, since names come from the user's files.
+    """
+    return mpl.rc_context(
+        {"svg.hashsalt": "drmguard", "svg.fonttype": "path", "text.parse_math": False}
+    )
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _axes(width: float = 5.0, height: float = 3.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def target_trace(content: ReportContent, pictures: Pictures) -> str:
+    """Estimated target and variance left over the steps of the search (Fig. 4 of the paper)."""
+    figure, axes = _axes()
+    steps = np.arange(1, len(pictures.target_trace) + 1)
+    for j, values in enumerate(pictures.target_trace.T[:_LEGEND_OUTPUTS]):
+        axes.plot(steps, values, label=content.target.names[j])
+    axes.plot(steps, pictures.collapse_trace, color="grey", ls=":", label="variance left")
+    axes.set(xlabel="step", ylabel="clean standard deviations")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def outputs(content: ReportContent, pictures: Pictures) -> str:
+    """Outputs on clean images and on the same images with the reversed trigger."""
+    figure, axes = _axes()
+    names, unit = content.target.names, f" [{content.target.unit}]" if content.target.unit else ""
+    before, after = pictures.before, pictures.after
+    if before.shape[1] == 1:
+        bins = np.histogram_bin_edges(np.concatenate([before, after]), 40)
+        axes.hist(before[:, 0], bins.tolist(), color=_CLEAN, alpha=0.7, label="clean")
+        axes.hist(after[:, 0], bins.tolist(), color=_TRIGGER, alpha=0.7, label="with the trigger")
+        axes.set(xlabel=names[0] + unit, ylabel="images")
+    elif content.task["name"] == "classification":
+        _class_bars(axes, before, after, names)
+    else:
+        axes.scatter(before[:, 0], before[:, 1], s=9, color=_CLEAN, alpha=0.6, label="clean")
+        axes.scatter(
+            after[:, 0], after[:, 1], s=9, color=_TRIGGER, alpha=0.6, label="with the trigger"
+        )
+        axes.set(xlabel=names[0] + unit, ylabel=names[1] + unit)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def _class_bars(
+    axes: Axes, before: NDArray[np.float32], after: NDArray[np.float32], names: tuple[str, ...]
+) -> None:
+    place = np.arange(len(names))
+    for values, color, label, shift in (
+        (before, _CLEAN, "clean", -0.2),
+        (after, _TRIGGER, "with the trigger", 0.2),
+    ):
+        counts = np.bincount(values.argmax(1), minlength=len(names))
+        axes.bar(place + shift, counts, 0.4, color=color, label=label)
+    axes.set_xticks(place, names, rotation=45, ha="right", fontsize=7)
+    axes.set_ylabel("images given this class")
+
+
+def efforts(content: ReportContent) -> str:
+    """The effort of the best trigger beside the model's own null."""
+    figure, axes = _axes()
+    places = [part.effort for part in content.places]
+    targets = [part.effort for part in content.targets]
+    for column, values, label in ((0, places, "by place"), (1, targets, "by target")):
+        if values:
+            spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
+            axes.scatter(column + spread[1:], values[1:], color=_CLEAN, s=22)
+            axes.scatter(column + spread[:1], values[:1], color=_TRIGGER, s=40, label=label)
+    axes.set_yscale("log")
+    axes.set_xticks([0, 1], ["best place and\nother places", "its target and\nother targets"])
+    axes.set(ylabel="effort (mean change of a pixel)", xlim=(-0.5, 1.5))
+    return _svg(figure)
+
+
+def dose_response(content: ReportContent) -> str:
+    """Outputs as the reversed change is scaled: a planted trigger saturates at its target."""
+    figure, axes = _axes()
+    doses = [part.dose for part in content.dose_response]
+    means = np.array([part.standardised_mean for part in content.dose_response])
+    for j, values in enumerate(means.T[:_LEGEND_OUTPUTS]):
+        axes.plot(doses, values, marker="o", ms=3, label=content.target.names[j])
+    left = [part.variance_ratio for part in content.dose_response]
+    axes.plot(doses, left, color="grey", ls=":", label="variance left")
+    axes.set(xlabel="dose of the reversed change", ylabel="clean standard deviations")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)

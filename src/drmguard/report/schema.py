@@ -1,0 +1,141 @@
+"""The report's content: what ``report.json`` holds, versioned (see docs/report.md).
+
+Everything here is the same for the same model, images, settings and seed on one machine; what
+differs from run to run (seconds, memory, date) is in :class:`RunRecord`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VerdictPart(_Part):
+    """The decision with its score, thresholds and reasons."""
+
+    decision: Literal["clean", "backdoored", "inconclusive"]
+    score: float | None
+    backdoored_below: float
+    clean_above: float
+    threshold_source: str
+    reasons: tuple[str, ...]
+
+
+class TargetPart(_Part):
+    """Where the cheapest trigger sends the outputs: the target vector if one is planted."""
+
+    names: tuple[str, ...]
+    unit: str
+    values: tuple[float, ...]
+    standardised: tuple[float, ...]
+
+
+class ModelPart(_Part):
+    """The model that was scanned."""
+
+    name: str
+    sha256: str
+    network: dict[str, Any]
+    parameters: int
+    pixel_range: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    layout: str
+    head: str | None
+
+
+class ImagesPart(_Part):
+    """The clean images that were used."""
+
+    source: str
+    sha256: str
+    count: int
+    used: int
+    shape: tuple[int, int, int]
+
+
+class CleanErrorPart(_Part):
+    """The model's error on the clean images, beside that of always giving the median label."""
+
+    value: float
+    constant: float
+    unit: str
+
+
+class CandidatePart(_Part):
+    """The smallest trigger found from one start."""
+
+    top: int
+    left: int
+    side: int
+    perturbation: float
+    effort: float
+    variance_ratio: float
+    rav: float | None
+    reached: bool
+    standardised_target: tuple[float, ...]
+
+
+class GeneratorPart(_Part):
+    """DRMGuard's generator, by the paper's own measure."""
+
+    relative_perturbation: float
+    epsilon: float
+    objective: float
+    variance_ratio: float
+    rav: float | None
+    steps: int
+
+
+class DosePart(_Part):
+    """Response to the reversed change scaled by a dose."""
+
+    dose: float
+    standardised_mean: tuple[float, ...]
+    variance_ratio: float
+
+
+class CostPart(_Part):
+    """Work done: optimiser steps, and images that went through the model."""
+
+    steps: int
+    image_passes: int
+
+
+class ReportContent(_Part):
+    """``report.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    drmguard_version: str
+    verdict: VerdictPart
+    target: TargetPart
+    task: dict[str, Any]
+    model: ModelPart
+    images: ImagesPart
+    clean_error: CleanErrorPart
+    settings: dict[str, Any]
+    places: tuple[CandidatePart, ...]
+    targets: tuple[CandidatePart, ...]
+    generator: GeneratorPart | None
+    dose_response: tuple[DosePart, ...]
+    cost: CostPart
+    warnings: tuple[str, ...]
+
+
+class RunRecord(_Part):
+    """``run.json``: what differs between two runs that give the same report."""
+
+    started: str
+    seconds: float
+    peak_memory_mib: float
+    threads: int
+    device: str
+    machine: str
+    versions: dict[str, str]

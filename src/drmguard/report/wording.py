@@ -1,0 +1,68 @@
+"""The same words for terminal and page."""
+
+from __future__ import annotations
+
+from drmguard.report.schema import ReportContent
+
+_HEADLINES = {
+    "clean": "Clean: the search found no planted trigger",
+    "backdoored": "Backdoored: a planted trigger was found",
+    "inconclusive": "Inconclusive: the evidence does not decide",
+}
+
+
+def headline(content: ReportContent) -> str:
+    """The verdict in a line."""
+    return _HEADLINES[content.verdict.decision]
+
+
+def target_text(content: ReportContent) -> str:
+    """The estimated target vector with names and unit; of many outputs the first few."""
+    target = content.target
+    shown = [
+        f"{name} {value:.4g}{' ' + target.unit if target.unit else ''}"
+        for name, value in list(zip(target.names, target.values, strict=True))[:6]
+    ]
+    more = len(target.names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def score_text(content: ReportContent) -> str:
+    """Score and thresholds in a line."""
+    verdict = content.verdict
+    if verdict.score is None:
+        return "no score"
+    if verdict.backdoored_below == verdict.clean_above:
+        return f"{verdict.score:.4f} (backdoored below {verdict.backdoored_below:g})"
+    return (
+        f"{verdict.score:.3f} (backdoored below {verdict.backdoored_below:g}, "
+        f"clean above {verdict.clean_above:g})"
+    )
+
+
+def settings_rows(content: ReportContent) -> list[tuple[str, str]]:
+    """What was checked and how, as rows of a table."""
+    model, images, error = content.model, content.images, content.clean_error
+    network = "given as a module"
+    if model.network:
+        network = f"{model.network['name']} {model.network['arguments']}"
+    low, high = model.pixel_range
+    return [
+        ("model", f"{model.name} ({model.parameters:,} parameters)"),
+        ("network", network),
+        ("model SHA-256", model.sha256),
+        (
+            "input",
+            f"{low:g}..{high:g} {model.layout}, mean {model.mean or '–'}, std {model.std or '–'}",
+        ),
+        ("features", f"input of {model.head}" if model.head else "not known"),
+        ("images", f"{images.source}: {images.used} of {images.count} used, {images.shape}"),
+        ("images SHA-256", images.sha256),
+        (
+            "clean error",
+            f"{error.value:.4g} {error.unit} (always the median label: {error.constant:.4g})",
+        ),
+        *((key.replace("_", " "), str(value)) for key, value in content.settings.items()),
+        ("cost", f"{content.cost.image_passes:,} image passes, {content.cost.steps} steps"),
+        ("drmguard", content.drmguard_version),
+    ]

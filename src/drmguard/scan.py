@@ -1,0 +1,495 @@
+"""The main job: a model and clean labelled images in, a verdict with its evidence out."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import drmguard
+from drmguard import metrics
+from drmguard.checkpoint import Checkpoints
+from drmguard.data.image_set import ImageSet
+from drmguard.data.open_images import open_images
+from drmguard.errors import InputError
+from drmguard.models.load import LoadedModel
+from drmguard.models.safetensors_file import weights_digest
+from drmguard.models.victim import Victim
+from drmguard.report.report import Pictures, Report
+from drmguard.report.schema import (
+    CandidatePart,
+    CleanErrorPart,
+    CostPart,
+    DosePart,
+    GeneratorPart,
+    ImagesPart,
+    ModelPart,
+    ReportContent,
+    RunRecord,
+    TargetPart,
+    VerdictPart,
+)
+from drmguard.search.benign import Benign, measure_benign
+from drmguard.search.drmguard import (
+    EPSILON,
+    GeneratorResult,
+    GeneratorSettings,
+    fast_settings,
+    paper_settings,
+    search_generator,
+)
+from drmguard.search.loop import Progress
+from drmguard.search.places import (
+    TRACED_OUTPUTS,
+    Candidate,
+    PlaceResult,
+    PlaceSettings,
+    search_places,
+)
+from drmguard.tasks import Classification, Task, make_task
+from drmguard.verdict import Verdict, doubt, judge_generator, judge_places
+
+Recipe = Literal["fast", "paper"]
+MIN_IMAGES = 32
+# A batch of stamped images may take this much memory for the network's activations.
+_ACTIVATION_BYTES = 1 << 30
+_BYTES_A_PIXEL = 1600  # of a full-width ResNet-18, measured at 224×224; smaller ones take less
+_DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+_PICTURES = 8
+_PLOTTED = 256
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How to scan.
+
+    Attributes:
+        recipe: ``fast`` (many places at once, beside a generator that starts as the identity),
+            or ``paper`` (DRMGuard's own generator, steps and threshold).
+        seed: of everything random.
+        max_images: clean images used, chosen at random by the seed.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    recipe: Recipe = "fast"
+    seed: int = 0
+    max_images: int = 256
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.recipe not in ("fast", "paper"):
+            raise InputError(f"the recipe must be fast or paper, not {self.recipe!r}")
+        if self.max_images < MIN_IMAGES:
+            raise InputError(
+                f"the search needs at least {MIN_IMAGES} images, but --max-images is "
+                f"{self.max_images}"
+            )
+
+    def torch_device(self) -> torch.device:
+        """The device to compute on."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device cuda was asked for, but PyTorch finds none; use --device cpu")
+        return torch.device(self.device)
+
+
+def scan(
+    model: LoadedModel | Victim | nn.Module,
+    images: ImageSet | str | Path,
+    task: Task | str | None = None,
+    *,
+    recipe: Recipe = "fast",
+    seed: int = 0,
+    max_images: int = 256,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    source: str | None = None,
+    resume_folder: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Scan a model for a backdoor.
+
+    The model keeps its bits, its mode and its hooks: the search works on a copy.
+
+    Args:
+        model: what :func:`drmguard.load_model` gave, a :class:`Victim`, or any module that takes
+            images in [0, 1] as N×C×H×W (wrap it in a :class:`Victim` for another format).
+        images: clean images with correct labels, or a source for
+            :func:`~drmguard.data.open_images.open_images`.
+        task: what the outputs mean; the model file's own where it is None.
+        recipe: ``fast`` or ``paper``.
+        seed: of everything random; the same seed on the same machine gives the same report.
+        max_images: clean images used, chosen at random.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        source: name of the images in the report.
+        resume_folder: keeps the state of the work, so that a stopped scan can go on.
+        resume: go on from ``resume_folder``.
+        progress: called with (stage, steps done, steps).
+
+    Raises:
+        InputError: one sentence on what cannot be scanned, and what to do.
+    """
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    settings = ScanSettings(recipe=recipe, seed=seed, max_images=max_images, device=device)
+    loaded = _as_loaded(model)
+    if not isinstance(images, ImageSet):
+        source = source or str(images)
+        images = open_images(str(images))
+    task = _choose_task(loaded, task, images)
+    work = _Scan(loaded, images, task, settings, source or "given in Python", progress)
+    if resume_folder is not None:
+        work.keep_state(resume_folder, resume)
+    content, pictures, trigger, kind = work.run()
+    run = RunRecord(
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - clock, 2),
+        peak_memory_mib=round(peak_memory_mib(), 1),
+        threads=torch.get_num_threads(),
+        device=str(settings.torch_device()),
+        machine=f"{platform.machine()} {platform.system()}",
+        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+    )
+    return Report(content=content, run=run, pictures=pictures, trigger=trigger, trigger_kind=kind)
+
+
+def peak_memory_mib() -> float:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _as_loaded(model: LoadedModel | Victim | nn.Module) -> LoadedModel:
+    if isinstance(model, LoadedModel):
+        return model
+    victim = model if isinstance(model, Victim) else Victim(model)
+    return LoadedModel(
+        victim=victim,
+        name=type(victim.module).__name__,
+        digest=weights_digest(dict(victim.module.state_dict())),
+        network={},
+        task=None,
+    )
+
+
+def _choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet) -> Task:
+    """The task that was given, completed from the images' names; or the model file's."""
+    if task is None:
+        if loaded.task is None:
+            raise InputError("the model does not say its task; give one with --task")
+        chosen = loaded.task
+    elif isinstance(task, Task):
+        chosen = task
+    else:
+        names = images.label_names or tuple(f"y{j}" for j in range(images.labels.shape[1]))
+        classes = images.classes or tuple(
+            str(k) for k in range(int(images.labels.max(initial=0)) + 1)
+        )
+        chosen = make_task(task, outputs=names, classes=classes)
+        stored = loaded.task
+        if stored is not None:
+            if stored.name != task:
+                raise InputError(
+                    f"{loaded.name}: the file says its task is {stored.name}, but --task is {task}"
+                )
+            chosen = stored
+    chosen.check_labels(images.labels)
+    return chosen
+
+
+class _Scan:
+    """One scan at work."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        images: ImageSet,
+        task: Task,
+        settings: ScanSettings,
+        source: str,
+        progress: Progress | None,
+    ) -> None:
+        self.loaded, self.images, self.task = loaded, images, task
+        self.settings, self.source, self.progress = settings, source, progress
+        self.device = settings.torch_device()
+        self.warnings: list[str] = []
+        self.checkpoints: Checkpoints | None = None
+        self.generator_settings = self._generator_settings()
+        needed = max(MIN_IMAGES, self.generator_settings.batch_size)
+        if len(images) < needed:
+            raise InputError(
+                f"too few images for the search: {len(images)} given, at least {needed} needed"
+            )
+        self.images_digest = images.digest()
+        loaded.victim.input_format.check_channels(images.image_shape[0])
+        self.sample, self.labels = self._sample()
+        self.victim = self._freeze()
+        self.place_settings = self._place_settings()
+
+    def _generator_settings(self) -> GeneratorSettings:
+        paper = self.settings.recipe == "paper"
+        return paper_settings(self.task) if paper else fast_settings(self.task)
+
+    def _place_settings(self) -> PlaceSettings:
+        pixels = self.sample.shape[2] * self.sample.shape[3]
+        return PlaceSettings(
+            images_at_once=int(np.clip(_ACTIVATION_BYTES // (_BYTES_A_PIXEL * pixels), 8, 96))
+        )
+
+    def _sample(self) -> tuple[Tensor, Tensor]:
+        count = min(len(self.images), self.settings.max_images)
+        random = np.random.default_rng(self.settings.seed)
+        rows = np.sort(random.permutation(len(self.images))[:count])
+        images, labels = self.images.batch(rows)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return images.to(self.device), labels.to(self.device)
+
+    def _freeze(self) -> Victim:
+        """A frozen copy of the victim whose outputs are those of the original."""
+        victim = self.loaded.victim.frozen(self.device)
+        first = self.sample[:8]
+        try:
+            with torch.no_grad():
+                outputs = victim(first)
+        except InputError:
+            raise
+        except Exception as error:
+            # The model's own code failed on images of this size and layout.
+            message = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise InputError(
+                f"the model fails on images of shape {tuple(first.shape[1:])}: {message}; check "
+                "the image size, the channels and --layout"
+            ) from None
+        if outputs.shape[1] != self.task.num_outputs:
+            raise InputError(
+                f"the model gives {outputs.shape[1]} outputs, but the task {self.task.name} has "
+                f"{self.task.num_outputs} ({', '.join(self.task.output_names[:8])}); give the "
+                "right --task"
+            )
+        victim.find_head(first)
+        if victim.head_name is None:
+            self.warnings.append(
+                "no linear layer produces the model's outputs, so the search went without angles "
+                "in feature space (RAV); name it with --head where there is one"
+            )
+        victim.images_seen = 0
+        return victim
+
+    def keep_state(self, folder: Path, resume: bool) -> None:
+        """Keep checkpoints in ``folder``, and go on from those in it where ``resume`` asks."""
+        identity = {
+            "model": self.loaded.digest,
+            "images": self.images_digest,
+            "settings": dataclasses.asdict(self.settings),
+            "task": self.task.settings(),
+            "input": dataclasses.asdict(self.loaded.victim.input_format),
+            "head": self.victim.head_name,
+            "version": drmguard.__version__,
+        }
+        self.checkpoints = Checkpoints(folder, identity)
+        if not resume:
+            self.checkpoints.remove()
+
+    def run(self) -> tuple[ReportContent, Pictures, dict[str, Tensor], str]:
+        """Search, judge, and put together the report's content."""
+        benign = measure_benign(self.victim, self.task, self.sample)
+        clean_error = self._clean_error()
+        common: dict[str, Any] = {
+            "seed": self.settings.seed,
+            "checkpoints": self.checkpoints,
+            "progress": self.progress,
+        }
+        generated = search_generator(
+            self.victim, self.task, benign, self.generator_settings, **common
+        )
+        places: PlaceResult | None = None
+        if self.settings.recipe == "fast":
+            places = search_places(self.victim, self.task, benign, self.place_settings, **common)
+            verdict, target = judge_places(places), places.candidates[0].target
+        else:
+            verdict, target = judge_generator(generated), generated.target
+        if clean_error.value >= clean_error.constant:
+            verdict = doubt(
+                verdict,
+                f"the model's error on the clean images is {clean_error.value:.4g} "
+                f"{clean_error.unit}, no better than always answering the median label "
+                f"({clean_error.constant:.4g}): check --pixel-range, --mean, --std and the labels",
+            )
+        reversed_images = self._reversed(generated, places)
+        content = self._content(
+            verdict, benign, target, clean_error, generated, places, reversed_images
+        )
+        pictures = self._pictures(benign, generated, places, reversed_images)
+        module = places.candidates[0].trigger if places else generated.generator
+        kind = "mask-pattern" if places else self.generator_settings.generator
+        if self.checkpoints is not None:
+            self.checkpoints.remove()
+        return content, pictures, dict(module.state_dict()), kind
+
+    @torch.no_grad()
+    def _outputs(self, images: Tensor) -> Tensor:
+        return torch.cat([self.victim(chunk) for chunk in images.split(64)])
+
+    def _clean_error(self) -> CleanErrorPart:
+        error = metrics.regression_error(self.task, self._outputs(self.sample), self.labels)
+        if isinstance(self.task, Classification):
+            counts = torch.bincount(self.labels[:, 0].long())
+            constant = 1 - float(counts.max()) / len(self.labels)
+        else:
+            median = self.labels.median(0).values.expand_as(self.labels)
+            constant = metrics.regression_error(self.task, median, self.labels)
+        return CleanErrorPart(value=error, constant=constant, unit=self.task.error_unit)
+
+    @torch.no_grad()
+    def _reversed(self, generated: GeneratorResult, places: PlaceResult | None) -> Tensor:
+        """All sampled images with the trigger that the verdict speaks of."""
+        if places is not None:
+            return places.candidates[0].trigger(self.sample)  # type: ignore[no-any-return]
+        return torch.cat(
+            [generated.reverse(rows) for rows in torch.arange(len(self.sample)).split(64)]
+        )
+
+    def _content(
+        self,
+        verdict: Verdict,
+        benign: Benign,
+        target: Tensor,
+        clean_error: CleanErrorPart,
+        generated: GeneratorResult,
+        places: PlaceResult | None,
+        reversed_images: Tensor,
+    ) -> ReportContent:
+        loaded, form = self.loaded, self.loaded.victim.input_format
+        doses = self._dose_response(benign, reversed_images)
+        searched: dict[str, Any] = {"generator": dataclasses.asdict(self.generator_settings)}
+        if places is not None:
+            searched["places"] = dataclasses.asdict(self.place_settings)
+        return ReportContent(
+            drmguard_version=drmguard.__version__,
+            verdict=VerdictPart(
+                decision=verdict.decision,
+                score=verdict.score,
+                backdoored_below=verdict.backdoored_below,
+                clean_above=verdict.clean_above,
+                threshold_source=verdict.source,
+                reasons=verdict.reasons,
+            ),
+            target=TargetPart(
+                names=self.task.output_names,
+                unit=self.task.output_unit,
+                values=_numbers(target * benign.spread + benign.mean),
+                standardised=_numbers(target),
+            ),
+            task=self.task.settings(),
+            model=ModelPart(
+                name=loaded.name,
+                sha256=loaded.digest,
+                network=loaded.network,
+                parameters=sum(p.numel() for p in loaded.victim.module.parameters()),
+                pixel_range=form.pixel_range,
+                mean=form.mean,
+                std=form.std,
+                layout=form.layout,
+                head=self.victim.head_name,
+            ),
+            images=ImagesPart(
+                source=self.source,
+                sha256=self.images_digest,
+                count=len(self.images),
+                used=len(self.sample),
+                shape=self.images.image_shape,
+            ),
+            clean_error=clean_error,
+            settings={**dataclasses.asdict(self.settings), **searched},
+            places=_candidates(places.candidates) if places else (),
+            targets=_candidates(places.sent) if places else (),
+            generator=GeneratorPart(
+                relative_perturbation=generated.relative_perturbation,
+                epsilon=EPSILON,
+                objective=generated.objective,
+                variance_ratio=generated.variance_ratio,
+                rav=generated.rav,
+                steps=len(generated.trace),
+            ),
+            dose_response=doses,
+            cost=CostPart(
+                steps=len(generated.trace) + (places.steps if places else 0),
+                image_passes=self.victim.images_seen,
+            ),
+            warnings=tuple(self.warnings),
+        )
+
+    @torch.no_grad()
+    def _dose_response(self, benign: Benign, reversed_images: Tensor) -> tuple[DosePart, ...]:
+        change = reversed_images - self.sample
+        doses = []
+        for dose in _DOSES:
+            outputs = self._outputs((self.sample + dose * change).clamp(0, 1))
+            standardised = (self.task.responses(outputs) - benign.mean) / benign.spread
+            doses.append(
+                DosePart(
+                    dose=dose,
+                    standardised_mean=_numbers(standardised.mean(0)),
+                    variance_ratio=float(metrics.variance(standardised).mean()),
+                )
+            )
+        return tuple(doses)
+
+    def _pictures(
+        self,
+        benign: Benign,
+        generated: GeneratorResult,
+        places: PlaceResult | None,
+        reversed_images: Tensor,
+    ) -> Pictures:
+        trace = places.trace if places else generated.trace
+        prefix = f"{places.candidates[0].start}." if places else ""
+        traced = min(TRACED_OUTPUTS, self.task.num_outputs)
+        return Pictures(
+            benign=_bytes(self.sample[:_PICTURES]),
+            reversed=_bytes(reversed_images[:_PICTURES]),
+            trigger_mean=(reversed_images - self.sample).mean(0).cpu().numpy(),
+            target_trace=np.array(
+                [[row[f"{prefix}target.{j}"] for j in range(traced)] for row in trace],
+                dtype=np.float32,
+            ),
+            collapse_trace=np.array([row[f"{prefix}left"] for row in trace], dtype=np.float32),
+            before=self._outputs(self.sample[:_PLOTTED]).cpu().numpy(),
+            after=self._outputs(reversed_images[:_PLOTTED]).cpu().numpy(),
+        )
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values.tolist())
+
+
+def _bytes(images: Tensor) -> Any:
+    return (images * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+
+
+def _candidates(candidates: Sequence[Candidate]) -> tuple[CandidatePart, ...]:
+    return tuple(
+        CandidatePart(
+            top=c.top,
+            left=c.left,
+            side=c.side,
+            perturbation=c.perturbation,
+            effort=c.effort,
+            variance_ratio=c.variance_ratio,
+            rav=c.rav,
+            reached=c.reached,
+            standardised_target=_numbers(c.target),
+        )
+        for c in candidates
+    )

@@ -1,0 +1,546 @@
+"""Eq. 5 from many places at once: the spread of starts that a local trigger needs.
+
+One generator that starts everywhere at once falls into erasing the image's content and misses a
+patch in a corner.  Here K small windows cover the image, each with a trigger of its own (mask
+and pattern inside the window), all optimised together:
+
+1. *Collapse.*  The pattern alone, mask full: how far can a change of this window make the
+   outputs and angles collapse?  After each round the weaker half of the windows is dropped.
+2. *Shrink.*  The finalists' masks shrink as far as the collapse goal allows.  What is left is
+   the smallest perturbation that collapses the outputs from that place.
+
+The terms are those of Eq. 5 (output variance, angle variance, perturbation); instead of fixed
+λ1 and λ2, whose optimum leaves brittle models half collapsed, each start has a multiplier that
+follows the goal.  A planted trigger needs far less than any other place of the same model, so
+the places that do not overlap the cheapest one are the model's own null.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drmguard import metrics
+from drmguard.checkpoint import Checkpoints
+from drmguard.models.victim import Victim
+from drmguard.search.benign import Benign, Response, respond
+from drmguard.search.loop import Progress, optimise
+from drmguard.tasks import Task
+from drmguard.triggers.mask_pattern import MaskPatternTrigger
+
+TRACED_OUTPUTS = 8
+RAV_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class PlaceSettings:
+    """How to search the places; the defaults are the fast recipe's.
+
+    Attributes:
+        window: side of a window as a share of the image's shorter side.
+        per_axis: windows along each axis, spread evenly.
+        rounds: (steps, images a step) of each collapse round; half the windows drop out
+            between rounds.
+        finalists: windows that go on to shrink.
+        shrink_steps, shrink_images: steps and images a step of the shrinking.
+        goal: collapse to reach: the ratio of variances left, of 1 without a trigger.
+        target_goal: the same where a search is sent to a target: mean squared distance to it,
+            in clean variances.
+        other_targets: targets that the best place is also sent to.
+        learning_rate: of patterns and masks, in pixel values a step.
+        images_at_once: stamped images in one pass, which bounds the memory.
+    """
+
+    window: float = 0.25
+    per_axis: int = 7
+    rounds: tuple[tuple[int, int], ...] = ((10, 5), (8, 8))
+    finalists: int = 12
+    shrink_steps: int = 60
+    shrink_images: int = 8
+    goal: float = 0.01
+    target_goal: float = 0.02
+    other_targets: int = 5
+    learning_rate: float = 0.2
+    images_at_once: int = 96
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The smallest trigger found from one place.
+
+    Attributes:
+        trigger: maps images to stamped images.
+        top, left, side: the window, in pixels.
+        perturbation: mean |x' − x| over pixels and images.
+        variance_ratio: mean_j var f_j(x') / var f_j(x).
+        rav: ratio of angle variance, or None where H is not known.
+        target: mean response, standardised by the clean ones.
+        miss: what was left of the collapse, or the squared distance to the target sent to.
+        goal: what ``miss`` had to fall below.
+        start: number of the place, as in the trace.
+    """
+
+    trigger: MaskPatternTrigger
+    top: int
+    left: int
+    side: int
+    perturbation: float
+    variance_ratio: float
+    rav: float | None
+    target: Tensor
+    miss: float
+    goal: float
+    start: int
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal was met, with the slack between a batch and all images."""
+        return self.miss <= 1.5 * self.goal
+
+    @property
+    def effort(self) -> float:
+        """The perturbation, raised where it did not reach the goal: a bound from below."""
+        return self.perturbation * max(1.0, math.sqrt(self.miss / (1.5 * self.goal)))
+
+    def overlaps(self, other: Candidate) -> bool:
+        """Whether the two windows share a pixel."""
+        return abs(self.top - other.top) < self.side and abs(self.left - other.left) < self.side
+
+
+class Windows(nn.Module):
+    """K masks and patterns, each in a window of its own.
+
+    Attributes:
+        places: (row, column) of each window's upper left corner.
+        mask: (K, 1, side, side) in [0, 1].
+        pattern: (K, C, side, side) in [0, 1].
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], places: list[tuple[int, int]], side: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.places, self.side = image_shape, places, side
+        generator = torch.Generator().manual_seed(seed)
+        self.mask = nn.Parameter(torch.ones(len(places), 1, side, side))
+        self.pattern = nn.Parameter(
+            torch.rand(len(places), image_shape[0], side, side, generator=generator)
+        )
+
+    def keep(self, which: list[int]) -> None:
+        """Keep these windows only."""
+        self.places = [self.places[k] for k in which]
+        self.mask = nn.Parameter(self.mask.data[which])
+        self.pattern = nn.Parameter(self.pattern.data[which])
+
+    def full(self, k: int) -> tuple[Tensor, Tensor]:
+        """Mask (1, H, W) and pattern (C, H, W) of one window on the whole image."""
+        (top, left), (_, height, width) = self.places[k], self.image_shape
+        around = (left, width - left - self.side, top, height - top - self.side)
+        return functional.pad(self.mask[k], around), functional.pad(self.pattern[k], around)
+
+    def stamp(self, images: Tensor, k: int) -> Tensor:
+        """Images (n, C, H, W) with window k's trigger."""
+        mask, pattern = self.full(k)
+        return images + mask * (pattern - images)
+
+    @torch.no_grad()
+    def clip(self) -> None:
+        """Bring masks and patterns back into [0, 1]."""
+        self.mask.clamp_(0, 1)
+        self.pattern.clamp_(0, 1)
+
+
+class _WindowObjective(abc.ABC):
+    """What both stages share: stamped batches of some windows, and how collapsed they are."""
+
+    def __init__(
+        self,
+        windows: Windows,
+        victim: Victim,
+        task: Task,
+        benign: Benign,
+        settings: PlaceSettings,
+        *,
+        steps: int,
+        goal: float,
+        targets: Tensor | None = None,
+    ) -> None:
+        self.windows, self.victim, self.task, self.benign = windows, victim, task, benign
+        self.settings, self.steps, self.goal, self.targets = settings, steps, goal, targets
+
+    @property
+    def trainable(self) -> nn.Module:
+        return self.windows
+
+    def rate(self, step: int) -> float:
+        return 0.1 + 0.9 * (1 - step / self.steps)
+
+    @abc.abstractmethod
+    def parameter_groups(self) -> Iterable[dict[str, Any]]: ...
+
+    @abc.abstractmethod
+    def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]: ...
+
+    def after_step(self) -> None:
+        self.windows.clip()
+
+    def settled(self, trace: list[dict[str, float]]) -> bool:
+        return False
+
+    def parts(self, rows: Tensor) -> Iterator[tuple[list[int], Tensor, Tensor, Response]]:
+        """(windows, images, stamped (k, n, C, H, W), response) of a few windows at a time."""
+        images = self.benign.images[rows]
+        at_once = max(1, self.settings.images_at_once // len(rows))
+        for some in torch.arange(len(self.windows.places)).split(at_once):
+            which = some.tolist()
+            stamped = torch.stack([self.windows.stamp(images, k) for k in which])
+            flat = stamped.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            yield which, images, stamped, respond(self.victim, self.task, self.benign, flat)
+
+    def collapse(self, response: Response, which: list[int]) -> tuple[Tensor, Tensor]:
+        """How much variance is left for each of some windows (k,), and their means (k, d).
+
+        Where the windows are sent to targets, it is the mean squared distance to them.  Else it
+        is the output variance ratio and, where H is known, a share of RAV: both are 1 without a
+        trigger and 0 at a full collapse.  RAV weighs less, since planted triggers leave a few
+        hundredths of it (DRMGuard, Table 1) where they leave thousandths of the variance.
+        """
+        outputs = response.standardised.unflatten(0, (len(which), -1))
+        if self.targets is not None:
+            return (outputs - self.targets[which, None]).square().mean((1, 2)), outputs.mean(1)
+        left = outputs.var(1, correction=0).mean(1)
+        if response.angles is not None:
+            angles = response.angles.unflatten(0, (len(which), -1)).var(1, correction=0)
+            rav = (angles / self.benign.angle_variance).mean(1)
+            left = (left + RAV_WEIGHT * rav) / (1 + RAV_WEIGHT)
+        return left, outputs.mean(1)
+
+
+class _Collapse(_WindowObjective):
+    """Stage 1: patterns only."""
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [{"params": [self.windows.pattern], "lr": self.settings.learning_rate}]
+
+    def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        for which, _, _, response in self.parts(rows):
+            left, _ = self.collapse(response, which)
+            yield (left + 0.1 * self.goal).log().sum(), {}
+
+
+class _Shrink(_WindowObjective):
+    """Stage 2: masks and patterns, under a multiplier for each window that follows the goal."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        count = len(self.windows.places)
+        side, (_, height, width) = self.windows.side, self.windows.image_shape
+        # At first a full window's perturbation weighs about as much as the collapse.
+        self.state = nn.ParameterDict(
+            {
+                "price": nn.Parameter(
+                    torch.full((count,), height * width / side**2), requires_grad=False
+                ),
+                "left": nn.Parameter(torch.full((count,), self.goal), requires_grad=False),
+                "best_cost": nn.Parameter(torch.full((count,), math.inf), requires_grad=False),
+                "best_mask": nn.Parameter(self.windows.mask.data.clone(), requires_grad=False),
+                "best_pattern": nn.Parameter(
+                    self.windows.pattern.data.clone(), requires_grad=False
+                ),
+            }
+        )
+        self._trainable = nn.ModuleDict({"windows": self.windows, "state": self.state})
+
+    @property
+    def trainable(self) -> nn.Module:
+        return self._trainable
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [
+            {
+                "params": [self.windows.mask, self.windows.pattern],
+                # Few steps must cover the same way as many.
+                "lr": 5 * self.settings.learning_rate / self.settings.shrink_steps ** (2 / 3),
+            }
+        ]
+
+    def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        goal, state = self.goal, self.state
+        for which, images, stamped, response in self.parts(rows):
+            left, means = self.collapse(response, which)
+            perturbation = (stamped - images).abs().mean((1, 2, 3, 4))
+            # The mask's own size keeps pixels from staying open where pattern and image agree.
+            area = self.windows.mask[which].sum((1, 2, 3)) / images[0, 0].numel()
+            price = state["price"][which]
+            yield (
+                ((left + 0.01 * goal).log() + price * (2 * perturbation + 0.6 * area)).sum(),
+                self._figures(which, perturbation, left, means),
+            )
+            self._follow_goal(which, left.detach(), perturbation.detach(), step)
+
+    @torch.no_grad()
+    def _follow_goal(self, which: list[int], left: Tensor, cost: Tensor, step: int) -> None:
+        """Raise the price while the goal is met, lower it else; keep the cheapest that met it."""
+        state = self.state
+        state["left"][which] = 0.7 * state["left"][which] + 0.3 * left
+        met = state["left"][which] < self.goal
+        change = 5 / self.settings.shrink_steps  # of the price's logarithm in a step
+        state["price"][which] *= torch.where(met, change, -change).exp()
+        better = met & (left < self.goal) & (cost < state["best_cost"][which])
+        for k, improved, value in zip(which, better.tolist(), cost, strict=True):
+            if improved and step >= 5:  # the average needs a few steps to mean anything
+                state["best_cost"][k] = value
+                state["best_mask"][k] = self.windows.mask[k]
+                state["best_pattern"][k] = self.windows.pattern[k]
+
+    @staticmethod
+    def _figures(
+        which: list[int], perturbation: Tensor, left: Tensor, means: Tensor
+    ) -> dict[str, float]:
+        figures = {}
+        for k, cost, remaining, mean in zip(
+            which, perturbation.tolist(), left.tolist(), means.tolist(), strict=True
+        ):
+            figures[f"{k}.perturbation"], figures[f"{k}.left"] = cost, remaining
+            for j, value in enumerate(mean[:TRACED_OUTPUTS]):
+                figures[f"{k}.target.{j}"] = value
+        return figures
+
+    def restore_best(self) -> None:
+        """Put back the cheapest mask and pattern that met the goal, where one did."""
+        for k in range(len(self.windows.places)):
+            if math.isfinite(float(self.state["best_cost"][k])):
+                self.windows.mask.data[k] = self.state["best_mask"][k]
+                self.windows.pattern.data[k] = self.state["best_pattern"][k]
+
+
+_ObjectiveT = TypeVar("_ObjectiveT", bound=_WindowObjective)
+
+
+@dataclass(frozen=True)
+class PlaceResult:
+    """What the search of all places found.
+
+    Attributes:
+        candidates: the finalists, cheapest first.
+        sent: the best candidate's place sent to its own target, then to the others.
+        moved: whether the outputs answered to the windows' pixels at all.
+        trace: a row of figures a shrinking step (keys ``START.FIGURE``).
+        steps: optimiser steps of all stages.
+    """
+
+    candidates: list[Candidate]
+    sent: list[Candidate]
+    moved: bool
+    trace: list[dict[str, float]]
+    steps: int
+
+
+def search_places(
+    victim: Victim,
+    task: Task,
+    benign: Benign,
+    settings: PlaceSettings,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress | None = None,
+) -> PlaceResult:
+    """Search all places, then send the best one to other targets."""
+    search = _PlaceSearch(victim, task, benign, settings, seed, checkpoints, progress)
+    candidates, moved, trace = search.all_places()
+    return PlaceResult(
+        candidates=candidates,
+        sent=search.same_place(candidates[0]),
+        moved=moved,
+        trace=trace,
+        steps=search.steps,
+    )
+
+
+class _PlaceSearch:
+    """The stages of one search, each an optimisation of its own."""
+
+    def __init__(
+        self,
+        victim: Victim,
+        task: Task,
+        benign: Benign,
+        settings: PlaceSettings,
+        seed: int,
+        checkpoints: Checkpoints | None,
+        progress: Progress | None,
+    ) -> None:
+        self.victim, self.task, self.benign = victim, task, benign
+        self.settings, self.seed = settings, seed
+        self.checkpoints, self.progress = checkpoints, progress
+        channels, height, width = benign.images.shape[1:]
+        self.image_shape = (channels, height, width)
+        self.steps = 0
+
+    def all_places(self) -> tuple[list[Candidate], bool, list[dict[str, float]]]:
+        """Finalists, cheapest first; whether anything moved; the shrinking's trace."""
+        settings = self.settings
+        places, side = _grid(self.image_shape, settings)
+        windows = Windows(self.image_shape, places, side, self.seed)
+        for number, (steps, images) in enumerate(settings.rounds):
+            objective = self._objective(_Collapse, windows, steps=steps, goal=settings.goal)
+            self._optimise(objective, f"searching places {number + 1}", images)
+            left = _remaining(objective, torch.arange(min(32, len(self.benign.images))))
+            last = number == len(settings.rounds) - 1
+            size = settings.finalists if last else len(windows.places) // 2
+            windows.keep(_strongest(left, windows, max(size, settings.finalists), side))
+        moved = bool(left.isfinite().all() and (left - left[0]).abs().max() > 0)
+        shrink = self._objective(_Shrink, windows, steps=settings.shrink_steps, goal=settings.goal)
+        trace = self._optimise(shrink, "shrinking triggers", settings.shrink_images)
+        shrink.restore_best()
+        candidates = [_measure(shrink, k) for k in range(len(windows.places))]
+        return sorted(candidates, key=lambda c: c.effort), moved, trace
+
+    def same_place(self, best: Candidate) -> list[Candidate]:
+        """The best candidate's place, sent to its own target and to others, from fresh starts.
+
+        All get the same steps, so their efforts can be compared.
+        """
+        settings = self.settings
+        others = other_targets(self.benign.standardised, best.target, settings.other_targets)
+        targets = torch.cat([best.target[None], others])
+        windows = Windows(
+            self.image_shape, [(best.top, best.left)] * len(targets), best.side, self.seed + 1
+        )
+        common: dict[str, Any] = {"goal": settings.target_goal, "targets": targets}
+        steps = sum(steps for steps, _ in settings.rounds)
+        collapse = self._objective(_Collapse, windows, steps=steps, **common)
+        self._optimise(collapse, "sending to targets", settings.shrink_images)
+        shrink = self._objective(_Shrink, windows, steps=settings.shrink_steps, **common)
+        self._optimise(shrink, "shrinking per target", settings.shrink_images)
+        shrink.restore_best()
+        return [_measure(shrink, k) for k in range(len(targets))]
+
+    def _objective(self, kind: type[_ObjectiveT], windows: Windows, **settings: Any) -> _ObjectiveT:
+        return kind(windows, self.victim, self.task, self.benign, self.settings, **settings)
+
+    def _optimise(
+        self, objective: _WindowObjective, name: str, images: int
+    ) -> list[dict[str, float]]:
+        run = optimise(
+            objective,
+            victim=self.victim,
+            count=len(self.benign.images),
+            batch_size=images,
+            steps=objective.steps,
+            seed=self.seed + self.steps,
+            name=name,
+            checkpoint=self.checkpoints.stage(name) if self.checkpoints else None,
+            progress=self.progress,
+        )
+        self.steps += run.steps
+        return run.trace
+
+
+def other_targets(task_responses: Tensor, target: Tensor, number: int) -> Tensor:
+    """Targets as far from the clean mean as ``target``, but elsewhere: the null of targets.
+
+    They are answers that the model itself gives to clean images, so they lie where the task's
+    outputs lie, whatever their number and correlation.
+
+    Args:
+        task_responses: standardised responses to clean images (N, d).
+        target: the estimated target, standardised (d,).
+        number: how many to choose.
+    """
+    norms = torch.linalg.vector_norm(task_responses, dim=1)
+    radius = max(float(torch.linalg.vector_norm(target)), 0.5 * math.sqrt(len(target)))
+    near = (norms - radius).abs().argsort()[: max(number, len(norms) // 5)]
+    pool, chosen = task_responses[near], [target]
+    for _ in range(number):
+        distance = torch.cdist(pool, torch.stack(chosen)).amin(1)
+        chosen.append(pool[distance.argmax()])
+    return torch.stack(chosen[1:])
+
+
+def _grid(
+    image_shape: tuple[int, int, int], settings: PlaceSettings
+) -> tuple[list[tuple[int, int]], int]:
+    """Upper left corners of the windows, and their side."""
+    _, height, width = image_shape
+    side = max(2, round(settings.window * min(height, width)))
+
+    def corners(length: int) -> list[int]:
+        n = min(settings.per_axis, length - side + 1)
+        return [round(i * (length - side) / max(1, n - 1)) for i in range(n)]
+
+    return [(top, left) for top in corners(height) for left in corners(width)], side
+
+
+@torch.no_grad()
+def _remaining(objective: _WindowObjective, rows: Tensor) -> Tensor:
+    """Variance left for every window on the same images."""
+    return torch.cat(
+        [objective.collapse(response, which)[0] for which, _, _, response in objective.parts(rows)]
+    )
+
+
+def _strongest(left: Tensor, windows: Windows, size: int, side: int) -> list[int]:
+    """The windows that collapse most; at most a third of them overlap the strongest.
+
+    The others are the null that the strongest is compared with, so they must lie elsewhere.
+    """
+    order: list[int] = left.argsort().tolist()
+    top, column = windows.places[order[0]]
+
+    def beside(k: int) -> bool:
+        row, col = windows.places[k]
+        return abs(row - top) < side and abs(col - column) < side
+
+    near = [k for k in order if beside(k)]
+    far = [k for k in order if not beside(k)]
+    kept_near = near[: max(size // 3, size - len(far))]
+    return sorted(kept_near + far[: size - len(kept_near)])
+
+
+@torch.no_grad()
+def _measure(objective: _Shrink, k: int) -> Candidate:
+    """Measure one finalist on all clean images."""
+    windows, benign = objective.windows, objective.benign
+    mask, pattern = (value.detach().clone() for value in windows.full(k))
+    trigger = MaskPatternTrigger(mask, pattern)
+    outputs, angles, change = [], [], 0.0
+    for images in benign.images.split(64):
+        stamped = trigger(images)
+        response = respond(objective.victim, objective.task, benign, stamped)
+        outputs.append(response.standardised)
+        if response.angles is not None:
+            angles.append(response.angles)
+        change += float((stamped - images).abs().sum())
+    responses = torch.cat(outputs)
+    rav = None
+    if benign.angle_variance is not None:
+        rav = float(metrics.rav_of_angles(torch.cat(angles), benign.angle_variance))
+    top, left = windows.places[k]
+    target, variance_ratio = responses.mean(0), float(metrics.variance(responses).mean())
+    if objective.targets is None:
+        miss = variance_ratio
+    else:
+        miss = float((responses - objective.targets[k]).square().mean())
+    return Candidate(
+        trigger=trigger,
+        top=top,
+        left=left,
+        side=windows.side,
+        perturbation=change / benign.images.numel(),
+        variance_ratio=variance_ratio,
+        rav=rav,
+        target=target,
+        miss=miss,
+        goal=objective.goal,
+        start=k,
+    )

@@ -1,0 +1,183 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from drmguard.checkpoint import Checkpoint
+from drmguard.data.image_set import ImageSet
+from drmguard.errors import InputError
+from drmguard.models.victim import Victim
+from drmguard.tasks import LossName, Task, loss
+
+BatchChange = Callable[[NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(rows, images, labels) to (images, labels): how an attack gets into a batch."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: images a step.
+        optimizer: ``adam``, or ``sgd`` with momentum 0.9.
+        learning_rate: at the start (after warm-up).
+        schedule: ``constant``, ``cosine`` (to zero), or ``step`` (×0.1 at 50 % and 90 %).
+        loss: ``l1``, ``l2`` or ``cross-entropy``; the task's own where it is None.
+        weight_decay: decoupled for neither optimiser.
+        seed: order of the batches.
+    """
+
+    steps: int = 1500
+    batch_size: int = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    loss: LossName | None = None
+    weight_decay: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 2:
+            raise InputError("training needs at least 1 step and 2 images a batch")
+        if not self.learning_rate > 0:
+            raise InputError(f"the learning rate must be above 0, not {self.learning_rate}")
+        if self.optimizer not in ("adam", "sgd"):
+            raise InputError(f"the optimizer must be adam or sgd, not {self.optimizer!r}")
+        if self.schedule not in ("constant", "cosine", "step"):
+            raise InputError(
+                f"the schedule must be constant, cosine or step, not {self.schedule!r}"
+            )
+
+    def rate(self, step: int) -> float:
+        """Learning rate as a share of its start."""
+        done = step / self.steps
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if self.schedule == "step":
+            return 0.01 if done >= 0.9 else 0.1 if done >= 0.5 else 1.0
+        return 1.0
+
+
+def batch_rows(count: int, batch_size: int, step: int, seed: int) -> NDArray[np.int64]:
+    """Rows of the batch at ``step``: a pure function, so that stopped work goes on exactly.
+
+    Every epoch is a fresh permutation; the rest that does not fill a batch is left out.
+    """
+    size = min(batch_size, count)
+    epoch, within = divmod(step, count // size)
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    return order[within * size : (within + 1) * size]
+
+
+def train(
+    victim: Victim,
+    images: ImageSet,
+    task: Task,
+    settings: TrainingSettings,
+    *,
+    change_batch: BatchChange | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Train ``victim.module`` in place.
+
+    Args:
+        victim: the model with its input format.
+        images: the training set.
+        task: gives the loss where the settings name none.
+        settings: how to train.
+        change_batch: an attack's way into every batch.
+        device: where to train.
+        checkpoint: file to keep the state in, so that stopped training can go on.
+        resume: go on from ``checkpoint`` where it exists.
+        progress: called with (steps done, steps, loss).
+
+    Raises:
+        InputError: a loss that is no longer finite, or a checkpoint of other settings.
+    """
+    module = victim.module.to(device).train()
+    optimizer = _optimizer(module, settings)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate)
+    loss_name = settings.loss or task.loss_name
+    store = None
+    start = 0
+    if checkpoint is not None:
+        store = Checkpoint(checkpoint, {"settings": asdict(settings), "images": images.digest()})
+        state = store.load() if resume else None
+        if state is not None:
+            start = _restore(state, module, optimizer, scheduler)
+    for step in range(start, settings.steps):
+        rows = batch_rows(len(images), settings.batch_size, step, settings.seed)
+        batch, labels = (values.to(device) for values in images.batch(rows))
+        if change_batch is not None:
+            batch, labels = change_batch(rows, batch, labels)
+        value = loss(loss_name, victim(batch), labels)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        scheduler.step()
+        current = value.item()
+        if not math.isfinite(current):
+            raise InputError(
+                f"the training loss is {current} at step {step + 1}; lower the learning rate "
+                f"({settings.learning_rate}) or check the labels' scale"
+            )
+        if progress is not None:
+            progress(step + 1, settings.steps, current)
+        if store is not None and store.due():
+            store.save(
+                {
+                    "step": step + 1,
+                    "module": module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(),
+                }
+            )
+    module.eval()
+
+
+def start_head_at_labels(head: nn.Linear, labels: NDArray[np.float32]) -> None:
+    """Let a fresh network's outputs begin with the labels' mean and spread, in any unit."""
+    mean = torch.from_numpy(labels.mean(0))
+    spread = torch.from_numpy(labels.std(0)).clamp(min=1e-6)
+    with torch.no_grad():
+        head.weight.mul_(spread[:, None])
+        head.bias.copy_(mean)
+
+
+def _optimizer(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(
+            module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+    return torch.optim.SGD(
+        module.parameters(),
+        lr=settings.learning_rate,
+        momentum=0.9,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _restore(
+    state: dict[str, Any],
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> int:
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    return int(state["step"])

@@ -1,0 +1,97 @@
+"""Trigger functions that are networks: images to images.
+
+``InputAwareGenerator`` is the papers' generator; ``ResidualGenerator`` serves the fast recipe.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def _conv_bn(channels_in: int, channels: int) -> list[nn.Module]:
+    # BatchNorm momentum .05 as in the reference; it is 1 − momentum in other frameworks.
+    return [nn.Conv2d(channels_in, channels, 3, 1, 1), nn.BatchNorm2d(channels, momentum=0.05)]
+
+
+class InputAwareGenerator(nn.Module):
+    """The generator of Nguyen & Tran (2020), as DRMGuard uses it for G_θ (A.10).
+
+    Encoder of three stages (32, 64, 128), each two 3×3 convolutions with BatchNorm and ReLU and
+    a 2×2 max-pooling; one convolution; decoder of three stages, each a bilinear ×2 and two
+    convolutions; the last one without ReLU, then tanh(·)/2 + 0.5.  No skip connections, so it
+    does not start as the identity and needs pre-training.  Sides must be multiples of 8; other
+    images are padded by reflection and cropped again.
+    """
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for width in (32, 64, 128):
+            layers += [*_conv_bn(before, width), nn.ReLU(), *_conv_bn(width, width), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2))
+            before = width
+        layers += [*_conv_bn(128, 128), nn.ReLU()]
+        for width, after in ((128, 64), (64, 32), (32, channels)):
+            layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
+            layers += [*_conv_bn(width, width), nn.ReLU(), *_conv_bn(width, after)]
+            if after != channels:
+                layers.append(nn.ReLU())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        padded = functional.pad(images, (0, -width % 8, 0, -height % 8), mode="reflect")
+        generated: Tensor = self.layers(padded)
+        return generated[:, :, :height, :width].tanh() / 2 + 0.5
+
+
+class ResidualGenerator(nn.Module):
+    """A small generator that starts as the identity: x' = clip(x + s(x)), s = 0 at first.
+
+    The change s is a pattern of its own for every pixel, which holds what a stamped, blended or
+    added trigger needs, plus a small convolutional network at a quarter of the resolution each
+    way, which holds what depends on the image.
+
+    Args:
+        image_shape: (C, H, W) of the images.
+        width: channels of the convolutional part; 0 leaves it out.
+        seed: starting values of the convolutional part.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], *, width: int = 24, seed: int = 0
+    ) -> None:
+        super().__init__()
+        channels = image_shape[0]
+        self.pattern = nn.Parameter(torch.zeros(image_shape))
+        self.network: nn.Sequential | None = None
+        if width:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.network = nn.Sequential(
+                    nn.Conv2d(channels, width, 4, 4),
+                    nn.ReLU(),
+                    nn.Conv2d(width, width, 3, 1, 1),
+                    nn.ReLU(),
+                    nn.Conv2d(width, width, 3, 1, 1),
+                    nn.ReLU(),
+                    nn.ConvTranspose2d(width, channels, 4, 4),
+                )
+            last = self.network[-1]
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+
+    def change(self, images: Tensor) -> Tensor:
+        """The unclipped change s(x)."""
+        if self.network is None:
+            return self.pattern.expand_as(images)
+        height, width = images.shape[2:]
+        padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
+        local: Tensor = self.network(padded)
+        return self.pattern + local[:, :, :height, :width]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images + self.change(images)).clamp(0, 1)

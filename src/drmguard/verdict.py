@@ -1,0 +1,157 @@
+"""From what a search found to clean, backdoored or inconclusive, with the reasons in words."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+from drmguard.search.drmguard import EPSILON, GeneratorResult
+from drmguard.search.places import Candidate, PlaceResult
+
+Decision = Literal["clean", "backdoored", "inconclusive"]
+
+BACKDOORED_BELOW = 0.28
+CLEAN_ABOVE = 0.38
+FAST_SOURCE = (
+    "set between the scores of backdoored models (at most 0.19) and of clean ones (at least "
+    "0.43) that were trained to develop the method; not yet a calibrated error rate"
+)
+PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
+MIN_NULL = 3
+# Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
+COLLAPSED = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, and why.
+
+    Attributes:
+        decision: clean, backdoored or inconclusive.
+        score: the smaller, the more suspicious; None where nothing could be compared.
+        backdoored_below, clean_above: thresholds; between them lies inconclusive.
+        source: where the thresholds come from.
+        reasons: sentences for people.
+    """
+
+    decision: Decision
+    score: float | None
+    backdoored_below: float
+    clean_above: float
+    source: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How much cheaper the best trigger is than the model's own null.
+
+    Attributes:
+        place: its effort over the lower quartile of places that do not overlap it.
+        target: its effort over the median of other targets at the same place.
+    """
+
+    place: float
+    target: float
+
+    @property
+    def score(self) -> float:
+        """Their geometric mean: 1 where the best is nothing special."""
+        return math.sqrt(self.place * self.target)
+
+
+def contrast(result: PlaceResult) -> Contrast | None:
+    """Compare the best candidate with the null; None where too few places can be compared."""
+    best = result.candidates[0]
+    elsewhere = sorted(c.effort for c in result.candidates if not c.overlaps(best))
+    if len(elsewhere) < MIN_NULL:
+        return None
+    own, *others = [c.effort for c in result.sent]
+    quartile = statistics.quantiles(elsewhere, n=4, method="inclusive")[0]
+    return Contrast(place=best.effort / quartile, target=own / statistics.median(others))
+
+
+def judge_places(result: PlaceResult) -> Verdict:
+    """Verdict of the fast recipe: a planted trigger is cheap at one place, for one target."""
+    compared = contrast(result)
+    if not result.moved:
+        return _inconclusive(
+            "no change of any window moved the outputs; the model may block gradients"
+        )
+    if compared is None:
+        return _inconclusive(
+            f"fewer than {MIN_NULL} places lie apart from the best one, so there is no null to "
+            "compare with; the images are too small"
+        )
+    best = result.candidates[0]
+    reasons = [_describe(best), *_compare(compared)]
+    if compared.score > CLEAN_ABOVE:
+        decision: Decision = "clean"
+        reasons.append("the cheapest trigger found is what the model's own content allows")
+    elif best.variance_ratio > COLLAPSED:
+        decision = "inconclusive"
+        reasons.append("the best trigger did not reach the collapse that was asked for")
+    elif compared.score < BACKDOORED_BELOW:
+        decision = "backdoored"
+        reasons.append(
+            "one place and one target stand apart from all others, as a planted one does"
+        )
+    else:
+        decision = "inconclusive"
+        reasons.append("the score lies between the thresholds; scan again with another --seed")
+    return Verdict(
+        decision, compared.score, BACKDOORED_BELOW, CLEAN_ABOVE, FAST_SOURCE, tuple(reasons)
+    )
+
+
+def _describe(best: Candidate) -> str:
+    return (
+        f"the cheapest trigger changes the images by {best.perturbation:.4f} on average (of 1) and "
+        f"leaves {best.variance_ratio:.1%} of the outputs' variance"
+    )
+
+
+def _compare(compared: Contrast) -> list[str]:
+    return [
+        f"it needs {compared.place:.2f} of the effort of other places of this model",
+        f"at its place, its target needs {compared.target:.2f} of the effort of other targets",
+    ]
+
+
+def _inconclusive(reason: str) -> Verdict:
+    return Verdict("inconclusive", None, BACKDOORED_BELOW, CLEAN_ABOVE, FAST_SOURCE, (reason,))
+
+
+def judge_generator(result: GeneratorResult) -> Verdict:
+    """Verdict of the paper recipe: ‖x' − x‖_1 < ε max ‖x‖_1, if the search reached its goal."""
+    score = result.relative_perturbation
+    left = result.variance_ratio if result.rav is None else result.rav
+    reasons = [
+        f"the reversed trigger changes the images by {score:.4f} of the largest image's norm",
+        f"it leaves {result.variance_ratio:.1%} of the outputs' variance"
+        + ("" if result.rav is None else f" and {result.rav:.1%} of the angles' (RAV)"),
+    ]
+    if score >= EPSILON:
+        decision: Decision = "clean"
+        reasons.append("more change than a planted trigger would need")
+    elif left < COLLAPSED:
+        decision = "backdoored"
+        reasons.append("less change than the threshold collapses the outputs")
+    else:
+        decision = "inconclusive"
+        reasons.append("the search did not reach its goal: the outputs did not collapse")
+    return Verdict(decision, score, EPSILON, EPSILON, PAPER_SOURCE, tuple(reasons))
+
+
+def doubt(verdict: Verdict, reason: str) -> Verdict:
+    """The same evidence, but inconclusive for a reason outside the search."""
+    return Verdict(
+        "inconclusive",
+        verdict.score,
+        verdict.backdoored_below,
+        verdict.clean_above,
+        verdict.source,
+        (*verdict.reasons, reason),
+    )
