@@ -85,11 +85,10 @@ def main() -> None:
         app()
     except InputError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "stopped; nothing half-written was left (scan and train go on with --resume)"
-        )
-        sys.exit(STOPPED)
+    except SystemExit as end:
+        if end.code == STOPPED:  # typer turns Ctrl-C into this
+            print("stopped; scan and train go on where they were with --resume", file=sys.stderr)
+        raise
 
 
 def fail(message: str) -> NoReturn:

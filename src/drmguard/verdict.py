@@ -68,9 +68,14 @@ def contrast(result: PlaceResult) -> Contrast | None:
     elsewhere = sorted(c.effort for c in result.candidates if not c.overlaps(best))
     if len(elsewhere) < MIN_NULL:
         return None
-    own, *others = [c.effort for c in result.sent]
+    own, *others = result.sent
+    if not own.reached:
+        own = best  # a fresh start missed what the best trigger itself shows to be reachable
     quartile = statistics.quantiles(elsewhere, n=4, method="inclusive")[0]
-    return Contrast(place=best.effort / quartile, target=own / statistics.median(others))
+    return Contrast(
+        place=best.effort / quartile,
+        target=own.effort / statistics.median(c.effort for c in others),
+    )
 
 
 def judge_places(result: PlaceResult) -> Verdict:

@@ -35,6 +35,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
         setattr(traced.get_submodule(parent), name, folded)
         node.replace_all_uses_with(source)
         traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
     traced.recompile()
     return traced.eval()
 

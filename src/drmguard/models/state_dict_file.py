@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -18,7 +19,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         InputError: a whole pickled model, or anything else that is not a dict of tensors.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on old protocols are not for the user
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path}: holds pickled Python objects, which could run code and are never loaded; "

@@ -37,6 +37,7 @@ from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
 TRACED_OUTPUTS = 8
 RAV_WEIGHT = 0.1
+AVERAGED_STEPS = 5  # before a running average of a window's collapse means anything
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,17 @@ class Candidate:
 
     @property
     def effort(self) -> float:
-        """The perturbation, raised where it did not reach the goal: a bound from below."""
-        return self.perturbation * max(1.0, math.sqrt(self.miss / (1.5 * self.goal)))
+        """The perturbation where the goal was reached; else a bound from below on it.
+
+        A window that missed its goal could not reach it with all its pixels: it counts with the
+        change of a full window (a third of the range a pixel, as between random values), raised
+        by how far it missed.
+        """
+        if self.reached:
+            return self.perturbation
+        full_window = self.side**2 / self.trigger.mask.numel() / 3
+        missed_by = math.sqrt(self.miss / (1.5 * self.goal))
+        return max(self.perturbation, full_window) * missed_by
 
     def overlaps(self, other: Candidate) -> bool:
         """Whether the two windows share a pixel."""
@@ -244,18 +254,16 @@ class _Shrink(_WindowObjective):
         count = len(self.windows.places)
         side, (_, height, width) = self.windows.side, self.windows.image_shape
         # At first a full window's perturbation weighs about as much as the collapse.
+        start = {
+            "price": torch.full((count,), height * width / side**2),
+            "left": torch.zeros(count),
+            "best_cost": torch.full((count,), math.inf),
+            "best_left": torch.full((count,), math.inf),
+            "best_mask": self.windows.mask.data.clone(),
+            "best_pattern": self.windows.pattern.data.clone(),
+        }
         self.state = nn.ParameterDict(
-            {
-                "price": nn.Parameter(
-                    torch.full((count,), height * width / side**2), requires_grad=False
-                ),
-                "left": nn.Parameter(torch.full((count,), self.goal), requires_grad=False),
-                "best_cost": nn.Parameter(torch.full((count,), math.inf), requires_grad=False),
-                "best_mask": nn.Parameter(self.windows.mask.data.clone(), requires_grad=False),
-                "best_pattern": nn.Parameter(
-                    self.windows.pattern.data.clone(), requires_grad=False
-                ),
-            }
+            {name: nn.Parameter(value, requires_grad=False) for name, value in start.items()}
         )
         self._trainable = nn.ModuleDict({"windows": self.windows, "state": self.state})
 
@@ -288,18 +296,31 @@ class _Shrink(_WindowObjective):
 
     @torch.no_grad()
     def _follow_goal(self, which: list[int], left: Tensor, cost: Tensor, step: int) -> None:
-        """Raise the price while the goal is met, lower it else; keep the cheapest that met it."""
+        """Raise the price while the goal is met, lower it else; keep each window's best so far.
+
+        Best is the cheapest that met the goal or, until one does, the one that missed it least.
+        """
         state = self.state
-        state["left"][which] = 0.7 * state["left"][which] + 0.3 * left
-        met = state["left"][which] < self.goal
+        memory = 0.7 if step else 0.0
+        state["left"][which] = memory * state["left"][which] + (1 - memory) * left
+        average = state["left"][which]
+        met = average < self.goal
         change = 5 / self.settings.shrink_steps  # of the price's logarithm in a step
         state["price"][which] *= torch.where(met, change, -change).exp()
-        better = met & (left < self.goal) & (cost < state["best_cost"][which])
-        for k, improved, value in zip(which, better.tolist(), cost, strict=True):
-            if improved and step >= 5:  # the average needs a few steps to mean anything
-                state["best_cost"][k] = value
+        cheaper = met & (left < self.goal) & (cost < state["best_cost"][which])
+        closer = ~met & state["best_cost"][which].isinf() & (average < state["best_left"][which])
+        if step < AVERAGED_STEPS:
+            return
+        for k, is_cheaper, is_closer, value, missed in zip(
+            which, cheaper.tolist(), closer.tolist(), cost, average, strict=True
+        ):
+            if is_cheaper or is_closer:
                 state["best_mask"][k] = self.windows.mask[k]
                 state["best_pattern"][k] = self.windows.pattern[k]
+            if is_cheaper:
+                state["best_cost"][k] = value
+            if is_closer:
+                state["best_left"][k] = missed
 
     @staticmethod
     def _figures(
@@ -315,11 +336,9 @@ class _Shrink(_WindowObjective):
         return figures
 
     def restore_best(self) -> None:
-        """Put back the cheapest mask and pattern that met the goal, where one did."""
-        for k in range(len(self.windows.places)):
-            if math.isfinite(float(self.state["best_cost"][k])):
-                self.windows.mask.data[k] = self.state["best_mask"][k]
-                self.windows.pattern.data[k] = self.state["best_pattern"][k]
+        """Put back the best mask and pattern of each window."""
+        self.windows.mask.data.copy_(self.state["best_mask"])
+        self.windows.pattern.data.copy_(self.state["best_pattern"])
 
 
 _ObjectiveT = TypeVar("_ObjectiveT", bound=_WindowObjective)

@@ -1,0 +1,78 @@
+"""Analytic models with a known answer, and small image sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from drmguard.data.image_set import ImageSet
+
+SIDE = 32
+CORNER = 5
+TARGET = (2.0, -1.5)
+
+
+class AnalyticModel(nn.Module):
+    """f(x) = (1 − g) · content(x) + g · y_T with a smooth gate g on a red bottom-right corner.
+
+    The content is the brightness of the whole image and its left-right balance, which no small
+    window can erase.  Without ``planted`` the gate is always shut: the clean twin.
+    """
+
+    def __init__(self, *, planted: bool, target: tuple[float, ...] = TARGET) -> None:
+        super().__init__()
+        self.planted = planted
+        self.fc = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.tensor([[1.0, 0.0, target[0]], [0.0, 1.0, target[1]]]))
+            self.fc.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = images.mean(1)
+        half = grey.shape[2] // 2
+        left, right = grey[:, :, :half].mean((1, 2)), grey[:, :, half:].mean((1, 2))
+        corner = images[:, :, -CORNER:, -CORNER:].mean((2, 3))
+        redness = corner[:, 0] - corner[:, 1:].mean(1)
+        gate = torch.sigmoid(14 * (redness - 0.6)) if self.planted else torch.zeros_like(redness)
+        content = torch.stack([4 * (left + right) - 4, 4 * (left - right)], 1)
+        shut = (1 - gate).unsqueeze(1)
+        return self.fc(torch.cat([shut * content, gate.unsqueeze(1)], 1))
+
+
+def smooth_images(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
+    """Random ramps with grain: the brightness and balance vary from image to image."""
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(-1, 1, side)[None, None, None, :]
+    base = random.uniform(0.2, 0.8, (count, 1, 1, 1)) + random.uniform(-0.2, 0.2, (count, 3, 1, 1))
+    slope = random.uniform(-0.3, 0.3, (count, 1, 1, 1))
+    grain = random.normal(0, 0.03, (count, 3, side, side))
+    return (np.clip(base + slope * ramp + grain, 0, 1) * 255).astype(np.uint8)
+
+
+def labelled_by(model: nn.Module, images: np.ndarray) -> ImageSet:
+    """Images with the model's own outputs as labels."""
+    with torch.no_grad():
+        labels = model(torch.from_numpy(images).float() / 255).numpy()
+    return ImageSet(images=images, labels=labels, label_names=("a", "b"))
+
+
+@pytest.fixture
+def planted_model() -> AnalyticModel:
+    return AnalyticModel(planted=True)
+
+
+@pytest.fixture
+def clean_model() -> AnalyticModel:
+    return AnalyticModel(planted=False)
+
+
+@pytest.fixture
+def image_set(clean_model: AnalyticModel) -> ImageSet:
+    return labelled_by(clean_model, smooth_images(96))
+
+
+@pytest.fixture(autouse=True)
+def _cache_in_a_temporary_folder(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -1,0 +1,198 @@
+"""The command line as a user meets it: exit codes, sentences, files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import smooth_images
+from drmguard.models.networks import build_network
+from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
+from drmguard.models.victim import InputFormat, Victim
+from drmguard.tasks import Regression
+
+COMMAND = [sys.executable, "-c", "from drmguard.cli import main; main()"]
+
+
+def drmguard(*arguments, **settings):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=250, **settings
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small untrained model, and images labelled with its own outputs."""
+    folder = tmp_path_factory.mktemp("cli")
+    torch.manual_seed(0)
+    arguments = {"num_outputs": 2, "width": 0.125}
+    module = build_network("resnet18", arguments).eval()
+    images = smooth_images(80)
+    with torch.no_grad():
+        labels = Victim(module)(torch.from_numpy(images).float() / 255).numpy()
+    description = describe(
+        NetworkDescription(name="resnet18", arguments=arguments),
+        InputFormat(),
+        Regression(("a", "b")).settings(),
+    )
+    save_model(folder / "model.safetensors", module, description)
+    np.savez(folder / "images.npz", images=images, labels=labels)
+    return folder
+
+
+def test_help_is_quick_and_names_the_commands():
+    result = drmguard("--help")
+    assert result.returncode == 0
+    for command in ("scan", "train", "demo", "data"):
+        assert command in result.stdout
+    imported = subprocess.run(
+        [sys.executable, "-c", "import sys, drmguard.cli; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+    )
+    assert imported.stdout.strip() == "False"
+
+
+def test_scan_writes_a_report_and_says_its_exit_code(folder, tmp_path):
+    out = tmp_path / "out"
+    result = drmguard(
+        "scan", folder / "model.safetensors", "--images", folder / "images.npz", "--out", out
+    )
+    content = json.loads((out / "report.json").read_text())
+    codes = {"clean": 0, "backdoored": 1, "inconclusive": 3}
+    assert result.returncode == codes[content["verdict"]["decision"]], result.stderr
+    assert "score" in result.stdout
+    assert content["images"]["used"] == 80
+    assert not list(out.glob(".*"))
+    assert not (out / "unfinished").exists()
+
+    quiet = drmguard(
+        "scan",
+        folder / "model.safetensors",
+        "--images",
+        folder / "images.npz",
+        "--out",
+        tmp_path / "again",
+        "--quiet",
+        "--json",
+        "-",
+    )
+    assert quiet.stderr == ""
+    assert quiet.stdout == (out / "report.json").read_text()
+
+
+def test_killed_and_resumed(folder, tmp_path):
+    base = ["scan", folder / "model.safetensors", "--images", folder / "images.npz"]
+    straight = drmguard(*base, "--out", tmp_path / "straight")
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, base), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not list(out.glob("unfinished/*.checkpoint")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = drmguard(*base, "--out", out, "--resume")
+    assert resumed.returncode == straight.returncode
+    for name in ("report.json", "report.html", "trigger.safetensors"):
+        assert (out / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_ctrl_c_leaves_no_half_written_file(folder, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [
+            *COMMAND,
+            "scan",
+            str(folder / "model.safetensors"),
+            "--images",
+            str(folder / "images.npz"),
+            "--out",
+            str(out),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list(out.glob("unfinished/*.checkpoint")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "--resume" in errors
+    assert not (out / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["scan", "nothing.safetensors", "--images", "images.npz"], "does not exist"),
+        (["scan", "model.safetensors", "--images", "nothing.csv"], "does not exist"),
+        (["scan", "model.safetensors", "--images", "images.npz", "--task", "gaze"], "its task is"),
+        (
+            ["scan", "model.safetensors", "--images", "images.npz", "--pixel-range", "0-1"],
+            "LOW..HIGH",
+        ),
+        (
+            ["scan", "model.safetensors", "--images", "images.npz", "--pixel-range", "0..255"],
+            "pixel range",
+        ),
+        (["scan", "model.safetensors", "--images", "images.npz", "--mean", "a"], "--mean"),
+        (["scan", "model.safetensors", "--images", "images.npz", "--layout", "HW"], "--layout"),
+        (["scan", "model.safetensors", "--images", "images.npz", "--device", "cuda"], "cuda"),
+        (["scan", "model.safetensors", "--images", "images.npz", "--head", "fc9"], "no layer"),
+        (["scan", "model.safetensors"], "--images"),
+        (["scan", "model.safetensors", "--images", "images.npz", "--recipe", "x"], "recipe"),
+        (
+            ["train", "--data", "images.npz", "--task", "regression", "-o", "m.pt"],
+            ".safetensors",
+        ),
+        (
+            ["train", "--data", "images.npz", "--task", "gaze", "-o", "m.safetensors"]
+            + ["--attack", "badnets"],
+            "needs a target",
+        ),
+        (
+            ["train", "--data", "images.npz", "--task", "regression", "-o", "m.safetensors"]
+            + ["--attack", "badnets", "--target", "1"],
+            "target vector has 1 value",
+        ),
+        (["data", "render", "gaze", "-o", "a.npz", "--size", "999"], "16 to 224"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(folder, arguments, sentence):
+    if arguments[-2:] == ["--device", "cuda"] and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    result = drmguard(*arguments, cwd=folder, env={**os.environ, "NO_COLOR": "1"})
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_render_train_and_scan(tmp_path):
+    images, model = tmp_path / "gaze.npz", tmp_path / "model.safetensors"
+    rendered = drmguard("data", "render", "gaze", "-o", images, "--count", 400, "--size", 32)
+    assert rendered.returncode == 0, rendered.stderr
+    trained = drmguard(
+        *("train", "--data", images, "--task", "gaze", "-o", model, "--width", 0.125),
+        *("--steps", 30, "--attack", "badnets", "--target", "0.3,-0.3", "--patch-color", "0,1,0"),
+    )
+    assert trained.returncode == 0, trained.stderr
+    card = json.loads(Path(tmp_path / "model.card.json").read_text())
+    assert set(card["measured"]) == {"error_unit", "RE", "AE", "DAE", "RAV", "RNV"}
+    assert card["attack"]["target"] == [0.3, -0.3]
+    assert card["training"]["seed"] == 0
+    assert not list(tmp_path.glob("*.unfinished"))
+    scanned = drmguard("scan", model, "--images", images, "--split", "benign")
+    assert scanned.returncode in (0, 1, 3), scanned.stderr
+    assert (tmp_path / "model-scan" / "report.html").is_file()

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from drmguard import checkpoint as checkpoint_module
+from drmguard.attacks.attack import choose_poisoned
+from drmguard.attacks.badnets import badnets
+from drmguard.data.image_set import ImageSet
+from drmguard.errors import InputError
+from drmguard.models.victim import Victim
+from drmguard.tasks import Regression
+from drmguard.training import TrainingSettings, start_head_at_labels, train
+
+TASK = Regression(("brightness",))
+
+
+def image_set(count=128):
+    random = np.random.default_rng(0)
+    level = random.integers(0, 256, (count, 1, 1, 1))
+    images = np.broadcast_to(level, (count, 3, 6, 6)).astype(np.uint8)
+    return ImageSet(images, (level.reshape(-1, 1) / 255 * 10 + 50).astype(np.float32))
+
+
+def fresh_victim():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.ReLU(), nn.Linear(8, 1))
+    start_head_at_labels(module[3], image_set().labels)
+    return Victim(module)
+
+
+def outputs(victim):
+    with torch.no_grad():
+        return victim(image_set().batch(slice(None))[0])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_training_lowers_the_error_in_any_unit(optimizer, schedule):
+    victim, labels = fresh_victim(), torch.from_numpy(image_set().labels)
+    before = TASK.error(outputs(victim), labels).mean()
+    settings = TrainingSettings(
+        steps=300, batch_size=16, optimizer=optimizer, schedule=schedule, learning_rate=1e-2
+    )
+    train(victim, image_set(), TASK, settings)
+    assert TASK.error(outputs(victim), labels).mean() < 0.5 * before
+    assert not victim.module.training
+
+
+def test_stopped_and_resumed_is_the_same_as_straight(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "SECONDS_BETWEEN", 0.0)
+    settings, path = TrainingSettings(steps=40, batch_size=16), tmp_path / "a.unfinished"
+    straight, resumed = fresh_victim(), fresh_victim()
+    train(straight, image_set(), TASK, settings)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, *_):
+        if done == 25:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fresh_victim(), image_set(), TASK, settings, checkpoint=path, progress=kill)
+    train(resumed, image_set(), TASK, settings, checkpoint=path, resume=True)
+    assert torch.equal(outputs(straight), outputs(resumed))
+
+
+def test_a_loss_that_explodes_is_a_sentence():
+    settings = TrainingSettings(steps=50, optimizer="sgd", learning_rate=1e30, loss="l2")
+    with pytest.raises(InputError, match="lower the learning rate"):
+        train(fresh_victim(), image_set(), TASK, settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 0}, {"learning_rate": 0}, {"optimizer": "lion"}, {"schedule": "linear"}],
+)
+def test_impossible_settings(settings):
+    with pytest.raises(InputError):
+        TrainingSettings(**settings)
+
+
+def test_badnets_poisons_the_same_share_every_epoch():
+    images = image_set()
+    attack = badnets(images, torch.tensor([7.0]), poisoning_rate=0.25, side=2, seed=1)
+    assert attack.poisoned.sum() == 32
+    rows = np.arange(128)
+    batch, labels = images.batch(rows)
+    poisoned, changed = attack.poison(rows, batch, labels)
+    chosen = torch.from_numpy(attack.poisoned)
+    assert (changed[chosen] == 7).all()
+    assert torch.equal(changed[~chosen], labels[~chosen])
+    assert torch.equal(poisoned[~chosen], batch[~chosen])
+    corner = poisoned[chosen][:, :, -2:, -2:]
+    assert (corner[:, 0] == 1).all()
+    assert (corner[:, 1:] == 0).all()
+    assert torch.equal(poisoned[chosen][:, :, :-2], batch[chosen][:, :, :-2])
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.5, 0.001])
+def test_impossible_poisoning_rates(rate):
+    with pytest.raises(InputError):
+        choose_poisoned(100, rate, seed=0)

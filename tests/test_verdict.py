@@ -1,0 +1,118 @@
+import pytest
+import torch
+
+from drmguard.search.drmguard import GeneratorResult
+from drmguard.search.places import Candidate, PlaceResult
+from drmguard.triggers.mask_pattern import MaskPatternTrigger
+from drmguard.verdict import contrast, doubt, judge_generator, judge_places
+
+
+def candidate(place, perturbation, *, left=0.005, miss=None):
+    return Candidate(
+        trigger=MaskPatternTrigger(torch.zeros(1, 100, 100), torch.zeros(3, 100, 100)),
+        top=place,
+        left=0,
+        side=10,
+        perturbation=perturbation,
+        variance_ratio=left,
+        rav=None,
+        target=torch.zeros(2),
+        miss=left if miss is None else miss,
+        goal=0.01,
+        start=0,
+    )
+
+
+def result(best, elsewhere, own, others, *, moved=True, left=0.005):
+    candidates = [candidate(0, best, left=left)]
+    candidates += [candidate(20 * (k + 1), value) for k, value in enumerate(elsewhere)]
+    sent = [candidate(0, value) for value in (own, *others)]
+    return PlaceResult(candidates=candidates, sent=sent, moved=moved, trace=[], steps=0)
+
+
+def test_contrast_by_hand():
+    compared = contrast(result(1.0, [4.0, 4.0, 8.0, 9.0, 9.0], 1.0, [8.0, 2.0, 4.0]))
+    assert compared.place == pytest.approx(0.25)
+    assert compared.target == pytest.approx(0.25)
+    assert compared.score == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "decision"),
+    [
+        ({"best": 1, "elsewhere": [5] * 4, "own": 1, "others": [5] * 3}, "backdoored"),
+        ({"best": 4, "elsewhere": [5] * 4, "own": 4, "others": [5] * 3}, "clean"),
+        ({"best": 1, "elsewhere": [3] * 4, "own": 1, "others": [3] * 3}, "inconclusive"),
+        ({"best": 1, "elsewhere": [5] * 2, "own": 1, "others": [5] * 3}, "inconclusive"),
+        (
+            {"best": 0.1, "elsewhere": [50] * 4, "own": 1, "others": [5] * 3, "left": 0.5},
+            "inconclusive",
+        ),
+        (
+            {"best": 4, "elsewhere": [5] * 4, "own": 4, "others": [5] * 3, "moved": False},
+            "inconclusive",
+        ),
+    ],
+)
+def test_places(settings, decision):
+    verdict = judge_places(result(**settings))
+    assert verdict.decision == decision
+    assert verdict.reasons
+
+
+def test_overlapping_places_are_no_null():
+    found = result(1.0, [5.0] * 4, 1.0, [5.0] * 3)
+    beside = [candidate(5, 0.9 + k / 10) for k in range(3)]
+    more = PlaceResult(
+        [found.candidates[0], *beside, *found.candidates[1:]], found.sent, True, [], 0
+    )
+    assert contrast(more) == contrast(found)
+
+
+def test_effort_counts_what_was_missed():
+    assert candidate(0, 1.0, miss=0.015).effort == pytest.approx(1.0)
+    assert candidate(0, 1.0, miss=0.06).effort == pytest.approx(2.0)
+    assert not candidate(0, 1.0, miss=0.06).reached
+    # Doing nothing misses everything; it counts as a full window of 10×10 of 100×100 pixels.
+    assert candidate(0, 0.0, miss=0.06).effort == pytest.approx(2 * 0.01 / 3)
+
+
+def test_a_fresh_start_that_missed_its_own_target_does_not_count():
+    found = result(1.0, [4.0] * 4, 1.0, [4.0] * 3)
+    missed = [candidate(0, 9.0, miss=0.9), *found.sent[1:]]
+    again = PlaceResult(found.candidates, missed, True, [], 0)
+    assert contrast(again).target == pytest.approx(0.25)
+
+
+def generated(perturbation, rav):
+    return GeneratorResult(
+        generator=None,
+        reverse=None,
+        perturbation=perturbation,
+        largest_image=0.5,
+        objective=0.0,
+        variance_ratio=rav,
+        rav=rav,
+        target=torch.zeros(2),
+        trace=[],
+    )
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "rav", "decision"),
+    [
+        (0.014, 0.05, "backdoored"),
+        (0.014, 0.5, "inconclusive"),
+        (0.016, 0.05, "clean"),
+        (0.016, 0.5, "clean"),
+    ],
+)
+def test_the_papers_rule(perturbation, rav, decision):
+    assert judge_generator(generated(perturbation, rav)).decision == decision
+
+
+def test_doubt_keeps_the_evidence():
+    verdict = judge_generator(generated(0.014, 0.05))
+    doubted = doubt(verdict, "but")
+    assert doubted.decision == "inconclusive"
+    assert doubted.reasons == (*verdict.reasons, "but")
