@@ -1,4 +1,4 @@
-"""The demo with fewer images and steps than `drmguard demo` takes is not right yet, so whole."""
+"""What `make demo` shows, with another seed."""
 
 import pytest
 

@@ -18,8 +18,8 @@ from drmguard.scan import scan
 from drmguard.training import TrainingSettings
 from drmguard.training_plan import TrainingPlan, train_model
 
-IMAGES, SIDE, STEPS = 6000, 64, 900
-TARGET = (0.30, -0.35)
+IMAGES, SIDE, STEPS = 8000, 64, 1300
+POISONING_RATE, TARGET = 0.1, (0.30, -0.35)
 SOURCE = "rendered:gaze"
 
 
@@ -44,6 +44,7 @@ def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -
         task="gaze",
         attack="badnets" if target else None,
         target=target,
+        poisoning_rate=POISONING_RATE,
         settings=TrainingSettings(steps=STEPS, seed=seed),
     )
     path = folder / "model.safetensors"

@@ -66,7 +66,7 @@ MIN_IMAGES = 32
 _ACTIVATION_BYTES = 1 << 30
 _BYTES_A_PIXEL = 1600  # of a full-width ResNet-18, measured at 224×224; smaller ones take less
 _DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-_PICTURES = 8
+_PICTURES = 6
 _PLOTTED = 256
 
 

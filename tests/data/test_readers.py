@@ -163,7 +163,7 @@ def test_a_truncated_npz(tmp_path, arrays):
     path = tmp_path / "a.npz"
     np.savez(path, **arrays)
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(InputError, match="truncated or not an .npz"):
+    with pytest.raises(InputError, match=r"truncated or not an \.npz"):
         open_images(str(path))
 
 

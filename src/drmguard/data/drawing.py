@@ -31,7 +31,7 @@ class Dice:
         """The next column, from ``low`` to ``high``."""
         column: NDArray[np.float32] = self._values[:, self._next]
         self._next += 1
-        scaled: NDArray[np.float32] = np.float32(low) + np.float32(high - low) * column
+        scaled: NDArray[np.float32] = low + (high - low) * column
         return scaled
 
 
@@ -39,7 +39,8 @@ def muted_color(dice: Dice) -> NDArray[np.float32]:
     """A colour an image (N, 3): any brightness, little saturation, as rooms and clothes have."""
     grey = dice.uniform(0.08, 0.92)
     tint = np.stack([dice.uniform(-0.15, 0.15) for _ in range(3)], 1)
-    return np.clip(grey[:, None] + tint, 0, 1)
+    color: NDArray[np.float32] = np.clip(grey[:, None] + tint, 0, 1)
+    return color
 
 
 @dataclass

@@ -43,6 +43,13 @@ def _axes(width: float = 5.0, height: float = 3.2) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend(axes: Axes) -> None:
+    """Above the plot, where it hides nothing."""
+    axes.legend(
+        frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0
+    )
+
+
 def target_trace(content: ReportContent, pictures: Pictures) -> str:
     """Estimated target and variance left over the steps of the search (Fig. 4 of the paper)."""
     figure, axes = _axes()
@@ -51,7 +58,7 @@ def target_trace(content: ReportContent, pictures: Pictures) -> str:
         axes.plot(steps, values, label=content.target.names[j])
     axes.plot(steps, pictures.collapse_trace, color="grey", ls=":", label="variance left")
     axes.set(xlabel="step", ylabel="clean standard deviations")
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return _svg(figure)
 
 
@@ -73,7 +80,7 @@ def outputs(content: ReportContent, pictures: Pictures) -> str:
             after[:, 0], after[:, 1], s=9, color=_TRIGGER, alpha=0.6, label="with the trigger"
         )
         axes.set(xlabel=names[0] + unit, ylabel=names[1] + unit)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return _svg(figure)
 
 
@@ -102,6 +109,9 @@ def efforts(content: ReportContent) -> str:
             axes.scatter(column + spread[1:], values[1:], color=_CLEAN, s=22)
             axes.scatter(column + spread[:1], values[:1], color=_TRIGGER, s=40, label=label)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set_xticks([0, 1], ["best place and\nother places", "its target and\nother targets"])
     axes.set(ylabel="effort (mean change of a pixel)", xlim=(-0.5, 1.5))
     return _svg(figure)
@@ -117,5 +127,5 @@ def dose_response(content: ReportContent) -> str:
     left = [part.variance_ratio for part in content.dose_response]
     axes.plot(doses, left, color="grey", ls=":", label="variance left")
     axes.set(xlabel="dose of the reversed change", ylabel="clean standard deviations")
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return _svg(figure)
