@@ -245,7 +245,10 @@ def scan(
     ] = SplitName.all,
     recipe: Annotated[RecipeName, typer.Option(help="How to search.")] = RecipeName.fast,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    max_images: Annotated[int, typer.Option(help="Clean images used.")] = 256,
+    max_images: Annotated[
+        int | None,
+        typer.Option(help="Clean images used; 256 if left out, 128 of 128×128 pixels or more."),
+    ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report; MODEL-scan if left out.")

@@ -44,17 +44,17 @@ from drmguard.search.benign import Benign, measure_benign
 from drmguard.search.drmguard import (
     EPSILON,
     GeneratorResult,
-    GeneratorSettings,
     fast_settings,
     paper_settings,
     search_generator,
 )
 from drmguard.search.loop import Progress
 from drmguard.search.places import (
+    LARGE_SIDE,
     TRACED_OUTPUTS,
     Candidate,
     PlaceResult,
-    PlaceSettings,
+    place_settings,
     search_places,
 )
 from drmguard.tasks import Classification, Task, make_task
@@ -62,12 +62,10 @@ from drmguard.verdict import Verdict, doubt, judge_generator, judge_places
 
 Recipe = Literal["fast", "paper"]
 MIN_IMAGES = 32
-# A batch of stamped images may take this much memory for the network's activations.
-_ACTIVATION_BYTES = 1 << 30
-_BYTES_A_PIXEL = 1600  # of a full-width ResNet-18, measured at 224×224; smaller ones take less
+_IMAGES, _LARGE_IMAGES = 256, 128
 _DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PICTURES = 6
-_PLOTTED = 256
+_DOSED, _PLOTTED = 96, 256
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,20 @@ class ScanSettings:
         recipe: ``fast`` (many places at once, beside a generator that starts as the identity),
             or ``paper`` (DRMGuard's own generator, steps and threshold).
         seed: of everything random.
-        max_images: clean images used, chosen at random by the seed.
+        max_images: clean images used, chosen at random by the seed; 256 where it is None, or 128
+            from a side of 128 pixels on.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     recipe: Recipe = "fast"
     seed: int = 0
-    max_images: int = 256
+    max_images: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
         if self.recipe not in ("fast", "paper"):
             raise InputError(f"the recipe must be fast or paper, not {self.recipe!r}")
-        if self.max_images < MIN_IMAGES:
+        if self.max_images is not None and self.max_images < MIN_IMAGES:
             raise InputError(
                 f"the search needs at least {MIN_IMAGES} images, but --max-images is "
                 f"{self.max_images}"
@@ -112,7 +111,7 @@ def scan(
     *,
     recipe: Recipe = "fast",
     seed: int = 0,
-    max_images: int = 256,
+    max_images: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     source: str | None = None,
     resume_folder: Path | None = None,
@@ -131,7 +130,7 @@ def scan(
         task: what the outputs mean; the model file's own where it is None.
         recipe: ``fast`` or ``paper``.
         seed: of everything random; the same seed on the same machine gives the same report.
-        max_images: clean images used, chosen at random.
+        max_images: clean images used, chosen at random; 256, or 128 of large ones, where None.
         device: ``auto``, ``cpu`` or ``cuda``.
         source: name of the images in the report.
         resume_folder: keeps the state of the work, so that a stopped scan can go on.
@@ -225,7 +224,12 @@ class _Scan:
         self.device = settings.torch_device()
         self.warnings: list[str] = []
         self.checkpoints: Checkpoints | None = None
-        self.generator_settings = self._generator_settings()
+        self.large = min(images.image_shape[1:]) >= LARGE_SIDE
+        self.generator_settings = (
+            paper_settings(task)
+            if settings.recipe == "paper"
+            else fast_settings(task, large=self.large)
+        )
         needed = max(MIN_IMAGES, self.generator_settings.batch_size)
         if len(images) < needed:
             raise InputError(
@@ -235,20 +239,11 @@ class _Scan:
         loaded.victim.input_format.check_channels(images.image_shape[0])
         self.sample, self.labels = self._sample()
         self.victim = self._freeze()
-        self.place_settings = self._place_settings()
-
-    def _generator_settings(self) -> GeneratorSettings:
-        paper = self.settings.recipe == "paper"
-        return paper_settings(self.task) if paper else fast_settings(self.task)
-
-    def _place_settings(self) -> PlaceSettings:
-        pixels = self.sample.shape[2] * self.sample.shape[3]
-        return PlaceSettings(
-            images_at_once=int(np.clip(_ACTIVATION_BYTES // (_BYTES_A_PIXEL * pixels), 8, 96))
-        )
+        self.place_settings = place_settings(images.image_shape)
 
     def _sample(self) -> tuple[Tensor, Tensor]:
-        count = min(len(self.images), self.settings.max_images)
+        wanted = self.settings.max_images or (_LARGE_IMAGES if self.large else _IMAGES)
+        count = min(len(self.images), wanted)
         random = np.random.default_rng(self.settings.seed)
         rows = np.sort(random.permutation(len(self.images))[:count])
         images, labels = self.images.batch(rows)
@@ -432,10 +427,11 @@ class _Scan:
 
     @torch.no_grad()
     def _dose_response(self, benign: Benign, reversed_images: Tensor) -> tuple[DosePart, ...]:
-        change = reversed_images - self.sample
+        sample = self.sample[:_DOSED]
+        change = reversed_images[:_DOSED] - sample
         doses = []
         for dose in _DOSES:
-            outputs = self._outputs((self.sample + dose * change).clamp(0, 1))
+            outputs = self._outputs((sample + dose * change).clamp(0, 1))
             standardised = (self.task.responses(outputs) - benign.mean) / benign.spread
             doses.append(
                 DosePart(

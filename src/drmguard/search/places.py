@@ -37,6 +37,8 @@ from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
 TRACED_OUTPUTS = 8
 RAV_WEIGHT = 0.1
+# What a pass of stamped images may take, by a full-width ResNet-18's need for a pixel (measured).
+IMAGE_BYTES_AT_ONCE, BYTES_A_PIXEL = 1 << 30, 1600
 AVERAGED_STEPS = 5  # before a running average of a window's collapse means anything
 
 
@@ -70,6 +72,28 @@ class PlaceSettings:
     other_targets: int = 5
     learning_rate: float = 0.2
     images_at_once: int = 96
+
+
+# From this side on a pass costs so much that a scan takes a third of the passes.
+LARGE_SIDE = 128
+
+
+def place_settings(image_shape: tuple[int, int, int]) -> PlaceSettings:
+    """The fast recipe's settings for images of this shape (C, H, W)."""
+    _, height, width = image_shape
+    fitting = IMAGE_BYTES_AT_ONCE // (BYTES_A_PIXEL * height * width)
+    at_once = min(96, max(8, fitting))
+    if min(height, width) < LARGE_SIDE:
+        return PlaceSettings(images_at_once=at_once)
+    return PlaceSettings(
+        per_axis=6,
+        rounds=((6, 3), (6, 4)),
+        finalists=8,
+        shrink_steps=40,
+        shrink_images=6,
+        other_targets=4,
+        images_at_once=at_once,
+    )
 
 
 @dataclass(frozen=True)
@@ -413,10 +437,10 @@ class _PlaceSearch:
         for number, (steps, images) in enumerate(settings.rounds):
             objective = self._objective(_Collapse, windows, steps=steps, goal=settings.goal)
             self._optimise(objective, f"searching places {number + 1}", images)
-            left = _remaining(objective, torch.arange(min(32, len(self.benign.images))))
+            left = _remaining(objective, torch.arange(min(16, len(self.benign.images))))
             last = number == len(settings.rounds) - 1
             size = settings.finalists if last else len(windows.places) // 2
-            windows.keep(_strongest(left, windows, max(size, settings.finalists), side))
+            windows.keep(_strongest(left, windows, max(size, settings.finalists)))
         moved = bool(left.isfinite().all() and (left - left[0]).abs().max() > 0)
         shrink = self._objective(_Shrink, windows, steps=settings.shrink_steps, goal=settings.goal)
         trace = self._optimise(shrink, "shrinking triggers", settings.shrink_images)
@@ -508,22 +532,30 @@ def _remaining(objective: _WindowObjective, rows: Tensor) -> Tensor:
     )
 
 
-def _strongest(left: Tensor, windows: Windows, size: int, side: int) -> list[int]:
-    """The windows that collapse most; at most a third of them overlap the strongest.
+def _strongest(left: Tensor, windows: Windows, size: int) -> list[int]:
+    """The windows that collapse most, none of which overlaps more than a third of the others.
 
-    The others are the null that the strongest is compared with, so they must lie elsewhere.
+    The others are the null that the cheapest is compared with, whichever that will be, so most
+    of them must lie elsewhere.
     """
     order: list[int] = left.argsort().tolist()
-    top, column = windows.places[order[0]]
+    chosen: list[int] = []
+    overlapping = dict.fromkeys(order, 0)
+    for k in order:
+        beside = [other for other in chosen if _overlap(windows, k, other)]
+        few = len(beside) <= size // 3 and all(overlapping[n] < size // 3 for n in beside)
+        if few and len(chosen) < size:
+            chosen.append(k)
+            overlapping[k] = len(beside)
+            for other in beside:
+                overlapping[other] += 1
+    rest = [k for k in order if k not in chosen]
+    return sorted(chosen + rest[: size - len(chosen)])
 
-    def beside(k: int) -> bool:
-        row, col = windows.places[k]
-        return abs(row - top) < side and abs(col - column) < side
 
-    near = [k for k in order if beside(k)]
-    far = [k for k in order if not beside(k)]
-    kept_near = near[: max(size // 3, size - len(far))]
-    return sorted(kept_near + far[: size - len(kept_near)])
+def _overlap(windows: Windows, a: int, b: int) -> bool:
+    (top_a, left_a), (top_b, left_b) = windows.places[a], windows.places[b]
+    return abs(top_a - top_b) < windows.side and abs(left_a - left_b) < windows.side
 
 
 @torch.no_grad()
