@@ -76,3 +76,8 @@ def image_set(clean_model: AnalyticModel) -> ImageSet:
 @pytest.fixture(autouse=True)
 def _cache_in_a_temporary_folder(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

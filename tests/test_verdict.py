@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -58,6 +60,23 @@ def test_places(settings, decision):
     verdict = judge_places(result(**settings))
     assert verdict.decision == decision
     assert verdict.reasons
+
+
+def test_agreement_far_from_the_mean_withholds_clean():
+    found = result(4, [5] * 4, 4, [5] * 3)
+    assert judge_places(found).decision == "clean"
+
+    def at(*targets):
+        moved = [
+            dataclasses.replace(c, target=torch.tensor(t))
+            for c, t in zip(found.candidates, targets, strict=True)
+        ]
+        return judge_places(dataclasses.replace(found, candidates=moved)).decision
+
+    far, near, other = (2.0, -1.0), (0.3, -0.2), (-2.0, 1.0)
+    assert at(far, far, far, near, other) == "inconclusive"
+    assert at(far, far, other, near, other) == "clean"
+    assert at(near, near, near, near, near) == "clean"
 
 
 def test_overlapping_places_are_no_null():

@@ -7,6 +7,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from drmguard.search.drmguard import EPSILON, GeneratorResult
 from drmguard.search.places import Candidate, PlaceResult
 
@@ -22,6 +24,8 @@ PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is no
 MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
+# An answer is far from the mean beyond this many clean standard deviations, averaged over outputs.
+FAR, AGREEING_PLACES = 1.2, 3
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,23 @@ def contrast(result: PlaceResult) -> Contrast | None:
     )
 
 
+def agreeing_places(result: PlaceResult) -> int:
+    """Places whose searches ended, each by itself, at the best one's answer, if that is far off.
+
+    Erased content gives answers near the clean mean; only a planted trigger makes independent
+    searches agree on an answer far from it.
+    """
+    target = result.candidates[0].target
+    scale = math.sqrt(len(target))
+    distance = float(torch.linalg.vector_norm(target)) / scale
+    if distance < FAR:
+        return 0
+    return sum(
+        c.reached and float(torch.linalg.vector_norm(c.target - target)) / scale < distance / 4
+        for c in result.candidates
+    )
+
+
 def judge_places(result: PlaceResult) -> Verdict:
     """Verdict of the fast recipe: a planted trigger is cheap at one place, for one target."""
     compared = contrast(result)
@@ -92,8 +113,15 @@ def judge_places(result: PlaceResult) -> Verdict:
         )
     best = result.candidates[0]
     reasons = [_describe(best), *_compare(compared)]
-    if compared.score > CLEAN_ABOVE:
-        decision: Decision = "clean"
+    together = agreeing_places(result)
+    if compared.score > CLEAN_ABOVE and together >= AGREEING_PLACES:
+        decision: Decision = "inconclusive"
+        reasons.append(
+            f"no place stands apart, but {together} places send the outputs to the same answer, "
+            "far from the mean, which erasing the content does not do"
+        )
+    elif compared.score > CLEAN_ABOVE:
+        decision = "clean"
         reasons.append("the cheapest trigger found is what the model's own content allows")
     elif best.variance_ratio > COLLAPSED:
         decision = "inconclusive"
