@@ -23,7 +23,7 @@ import typer
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.models.load import load_model
-from drmguard.scan import peak_memory_mib, scan
+from drmguard.scanning import peak_memory_mib, scan
 from drmguard.search.benign import measure_benign
 from drmguard.search.drmguard import paper_settings, pretrained_generator, search_generator
 

@@ -12,11 +12,16 @@ FLOORS = [
     {"data", "models", "triggers"},
     {"training", "search"},
     {"attacks", "verdict"},
-    {"report", "scan"},
+    {"report", "scanning"},
     {"card", "training_plan", "demo", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-NEVER = {"search": {"attacks"}, "verdict": {"attacks"}, "scan": {"attacks"}, "report": {"search"}}
+NEVER = {
+    "search": {"attacks"},
+    "verdict": {"attacks"},
+    "scanning": {"attacks"},
+    "report": {"search"},
+}
 SOURCE = Path(drmguard.__file__).parent
 FILES = [p for p in SOURCE.rglob("*.py") if p.name != "__init__.py"]
 

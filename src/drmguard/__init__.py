@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drmguard.models.load import LoadedModel, load_model
     from drmguard.models.victim import InputFormat, Victim
     from drmguard.report.report import Report
-    from drmguard.scan import scan
+    from drmguard.scanning import scan
     from drmguard.tasks import make_task
 
 __version__ = "0.1.0"
@@ -46,7 +46,7 @@ _HOME = {
     "load_model": "drmguard.models.load",
     "make_task": "drmguard.tasks",
     "open_images": "drmguard.data.open_images",
-    "scan": "drmguard.scan",
+    "scan": "drmguard.scanning",  # not scan.py: a submodule of that name would hide the function
 }
 
 

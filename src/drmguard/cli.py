@@ -284,7 +284,7 @@ def scan(
     """
     from drmguard.models.load import load_model
     from drmguard.report.console import print_summary
-    from drmguard.scan import scan as run_scan
+    from drmguard.scanning import scan as run_scan
 
     _choose_threads(threads)
     if layout not in (None, "NCHW", "NHWC"):

@@ -14,7 +14,7 @@ from drmguard.data.image_set import split
 from drmguard.data.rendered_gaze import render_gaze
 from drmguard.models.load import load_model
 from drmguard.report.report import Report
-from drmguard.scan import scan
+from drmguard.scanning import scan
 from drmguard.training import TrainingSettings
 from drmguard.training_plan import TrainingPlan, train_model
 
