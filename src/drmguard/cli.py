@@ -247,7 +247,9 @@ def scan(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     max_images: Annotated[
         int | None,
-        typer.Option(help="Clean images used; 256 if left out, 128 of 128×128 pixels or more."),
+        typer.Option(
+            help="Clean images used; 256 if left out, 128 of 128×128 or more, 2000 for paper."
+        ),
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
     out: Annotated[

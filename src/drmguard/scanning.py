@@ -62,7 +62,7 @@ from drmguard.verdict import Verdict, doubt, judge_generator, judge_places
 
 Recipe = Literal["fast", "paper"]
 MIN_IMAGES = 32
-_IMAGES, _LARGE_IMAGES = 256, 128
+_IMAGES, _LARGE_IMAGES, _PAPER_IMAGES = 256, 128, 2000
 _DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PICTURES = 6
 _DOSED, _PLOTTED = 96, 256
@@ -77,7 +77,7 @@ class ScanSettings:
             or ``paper`` (DRMGuard's own generator, steps and threshold).
         seed: of everything random.
         max_images: clean images used, chosen at random by the seed; 256 where it is None, or 128
-            from a side of 128 pixels on.
+            from a side of 128 pixels on, or 2,000 for the paper recipe.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -242,8 +242,10 @@ class _Scan:
         self.place_settings = place_settings(images.image_shape)
 
     def _sample(self) -> tuple[Tensor, Tensor]:
-        wanted = self.settings.max_images or (_LARGE_IMAGES if self.large else _IMAGES)
-        count = min(len(self.images), wanted)
+        usual = _LARGE_IMAGES if self.large else _IMAGES
+        if self.settings.recipe == "paper":
+            usual = _PAPER_IMAGES  # the paper searches on all of its benign set
+        count = min(len(self.images), self.settings.max_images or usual)
         random = np.random.default_rng(self.settings.seed)
         rows = np.sort(random.permutation(len(self.images))[:count])
         images, labels = self.images.batch(rows)

@@ -34,7 +34,7 @@ class TrainingSettings:
         learning_rate: at the start (after warm-up).
         schedule: ``constant``, ``cosine`` (to zero), or ``step`` (×0.1 at 50 % and 90 %).
         loss: ``l1``, ``l2`` or ``cross-entropy``; the task's own where it is None.
-        weight_decay: decoupled for neither optimiser.
+        weight_decay: L2 penalty, added to the gradient.
         seed: order of the batches.
     """
 

@@ -46,7 +46,8 @@ class Report:
         content: what ``report.json`` holds.
         run: what ``run.json`` holds.
         pictures: what ``report.html`` draws.
-        trigger: tensors of the reversed trigger, and its kind under the key ``kind``.
+        trigger: tensors of the reversed trigger.
+        trigger_kind: ``mask-pattern``, ``residual`` or ``input-aware``: what they belong to.
     """
 
     content: ReportContent

@@ -222,9 +222,8 @@ def search_generator(
     images = benign.images
     generator: nn.Module
     if settings.generator == "residual":
-        generator = ResidualGenerator(
-            (images.shape[1], images.shape[2], images.shape[3]), seed=seed
-        )
+        channels, height, width = images.shape[1:]
+        generator = ResidualGenerator((channels, height, width), seed=seed).to(images.device)
     else:
         generator = pretrained_generator(images, settings, seed=seed, progress=progress)
     objective = _GeneratorObjective(generator.train(), victim, task, benign, settings)

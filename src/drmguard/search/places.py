@@ -289,6 +289,7 @@ class _Shrink(_WindowObjective):
         self.state = nn.ParameterDict(
             {name: nn.Parameter(value, requires_grad=False) for name, value in start.items()}
         )
+        self.state.to(self.windows.mask.device)
         self._trainable = nn.ModuleDict({"windows": self.windows, "state": self.state})
 
     @property
@@ -434,6 +435,7 @@ class _PlaceSearch:
         settings = self.settings
         places, side = _grid(self.image_shape, settings)
         windows = Windows(self.image_shape, places, side, self.seed)
+        windows.to(self.benign.images.device)
         for number, (steps, images) in enumerate(settings.rounds):
             objective = self._objective(_Collapse, windows, steps=steps, goal=settings.goal)
             self._optimise(objective, f"searching places {number + 1}", images)
@@ -459,6 +461,7 @@ class _PlaceSearch:
         windows = Windows(
             self.image_shape, [(best.top, best.left)] * len(targets), best.side, self.seed + 1
         )
+        windows.to(self.benign.images.device)
         common: dict[str, Any] = {"goal": settings.target_goal, "targets": targets}
         steps = sum(steps for steps, _ in settings.rounds)
         collapse = self._objective(_Collapse, windows, steps=steps, **common)
