@@ -17,8 +17,8 @@ Decision = Literal["clean", "backdoored", "inconclusive"]
 BACKDOORED_BELOW = 0.28
 CLEAN_ABOVE = 0.38
 FAST_SOURCE = (
-    "set between the scores of backdoored models (at most 0.19) and of clean ones (at least "
-    "0.43) that were trained to develop the method; not yet a calibrated error rate"
+    "set by hand on nine development models with an earlier form of the score; "
+    "not yet re-measured with this one, and not a calibrated error rate"
 )
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
 MIN_NULL = 3
