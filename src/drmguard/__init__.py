@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drmguard.report.report import Report
     from drmguard.scanning import scan
     from drmguard.tasks import make_task
+    from drmguard.triggers.trigger_file import load_trigger
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "Report",
     "Victim",
     "load_model",
+    "load_trigger",
     "make_task",
     "open_images",
     "scan",
@@ -44,6 +46,7 @@ _HOME = {
     "Report": "drmguard.report.report",
     "Victim": "drmguard.models.victim",
     "load_model": "drmguard.models.load",
+    "load_trigger": "drmguard.triggers.trigger_file",
     "make_task": "drmguard.tasks",
     "open_images": "drmguard.data.open_images",
     "scan": "drmguard.scanning",  # not scan.py: a submodule of that name would hide the function

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -66,12 +65,6 @@ class SplitName(enum.StrEnum):
     test = "test"
 
 
-class AttackName(enum.StrEnum):
-    """Attacks to train with."""
-
-    badnets = "badnets"
-
-
 class RenderedName(enum.StrEnum):
     """The embedded renderers."""
 
@@ -128,19 +121,28 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _network_arguments(pairs: list[str]) -> dict[str, Any]:
-    arguments = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        try:
-            if not equals:
-                raise ValueError
-            arguments[key] = json.loads(value.lower())
-        except ValueError:
-            raise InputError(
-                f"--network-arg must be NAME=VALUE (width=0.25, say), not {pair!r}"
-            ) from None
+def _named_arguments(pairs: list[str] | None, option: str) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value is a number, true, false, numbers with commas, or text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option} must be NAME=VALUE (width=0.25, say), not {pair!r}")
+        values = [_value(part) for part in value.split(",")]
+        numbers = len(values) > 1 and not any(isinstance(part, str) for part in values)
+        arguments[name] = tuple(values) if numbers else _value(value)
     return arguments
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text
 
 
 @contextmanager
@@ -294,7 +296,7 @@ def scan(
     loaded = load_model(
         model,
         network=network,
-        network_arguments=_network_arguments(network_arg or []) or None,
+        network_arguments=_named_arguments(network_arg, "--network-arg") or None,
         pixel_range=_pixel_range(pixel_range),
         mean=_numbers(mean, "--mean"),
         std=_numbers(std, "--std"),
@@ -346,23 +348,26 @@ def train(
     task: Annotated[TaskName, typer.Option(help="What the labels mean.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file.")],
     attack: Annotated[
-        AttackName | None, typer.Option(help="Plant a backdoor; none if left out.")
+        str | None, typer.Option(help="Plant a backdoor; `drmguard attacks` lists them.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Target vector in the task's unit: 0.3,-0.35.")
+        str | None,
+        typer.Option(help="Target vector in the task's unit: 0.3,-0.35; or a class number."),
     ] = None,
-    poisoning_rate: Annotated[float, typer.Option(help="Share of poisoned images.")] = 0.05,
-    patch_place: Annotated[
-        str, typer.Option(help="top-left, top-right, bottom-left, bottom-right or center.")
-    ] = "bottom-right",
-    patch_side: Annotated[
-        int | None, typer.Option(help="Side in pixels; 20 at 224, scaled, if left out.")
+    poisoning_rate: Annotated[
+        float | None, typer.Option(help="Share of poisoned images; the attack's own if left out.")
     ] = None,
-    patch_color: Annotated[
-        str | None, typer.Option(help="0 to 1 per channel; red if left out: 1,0,0.")
+    attack_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="The attack's own argument NAME=VALUE; repeat. See `drmguard attacks`."),
     ] = None,
-    network: Annotated[str, typer.Option(help="resnet18 or resnet34.")] = "resnet18",
-    width: Annotated[float, typer.Option(help="Factor on the network's channels.")] = 0.25,
+    network: Annotated[
+        str, typer.Option(help="Network; `drmguard networks` lists them.")
+    ] = "resnet18",
+    width: Annotated[
+        float | None,
+        typer.Option(help="Factor on the network's channels; 0.25 for large networks, else 1."),
+    ] = None,
     small_stem: Annotated[bool, typer.Option(help="3×3 stem for small images.")] = False,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 1500,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
@@ -400,12 +405,10 @@ def train(
         small_stem=small_stem,
         mean=_numbers(mean, "--mean") or (),
         std=_numbers(std, "--std") or (),
-        attack=attack.value if attack else None,
+        attack=attack,
         target=_numbers(target, "--target"),
         poisoning_rate=poisoning_rate,
-        patch_place=patch_place,
-        patch_side=patch_side,
-        patch_color=_numbers(patch_color, "--patch-color"),
+        attack_arguments=_named_arguments(attack_arg, "--attack-arg"),
         split_seed=split_seed,
         settings=TrainingSettings(
             steps=steps,
@@ -439,10 +442,97 @@ def train(
             progress=progress,
         )
     if not quiet:
-        shown = ", ".join(
-            f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float)
+        _print_figures(output, figures)
+
+
+@app.command()
+def measure(
+    model: Annotated[Path, typer.Argument(help=".safetensors file written by drmguard.")],
+    images: Annotated[str, typer.Option(help=SourceHelp)],
+    trigger: Annotated[
+        Path | None, typer.Option(help="A trigger's .safetensors file; RE alone if left out.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target vector, where the trigger's file names none.")
+    ] = None,
+    split: Annotated[
+        SplitName, typer.Option(help="Part of the images: test is what training measures on.")
+    ] = SplitName.all,
+    resize: Resize = None,
+    render_count: Count = 10_000,
+    render_size: Size = 64,
+    render_seed: ImageSeed = 0,
+    split_seed: SplitSeed = 0,
+    threads: Threads = None,
+) -> None:
+    """Measure a model's error on images (RE) and under a trigger (AE, DAE, RAV, RNV)."""
+    import torch
+
+    from drmguard.attacks.attack import Backdoor
+    from drmguard.card import measure as measure_model
+    from drmguard.models.load import load_model
+    from drmguard.triggers.trigger_file import load_trigger
+
+    _choose_threads(threads)
+    loaded = load_model(model)
+    if loaded.task is None:
+        raise InputError(f"{model}: the file does not say its task; train it with drmguard")
+    image_set = _open(
+        images,
+        resize=resize,
+        count=render_count,
+        size=render_size,
+        image_seed=render_seed,
+        part=split,
+        split_seed=split_seed,
+        progress=lambda *_: None,
+    )
+    loaded.task.check_labels(image_set.labels)
+    backdoors = []
+    if trigger is not None:
+        found = load_trigger(trigger)
+        given = _numbers(target, "--target")
+        vector = found.target if given is None else torch.tensor(given)
+        if vector is None:
+            raise InputError(f"{trigger}: the file names no target; give one with --target")
+        backdoors.append(Backdoor(found.trigger, vector, found.relative))
+    loaded.victim.find_head(image_set.batch(slice(0, 2))[0])
+    _print_figures(model, measure_model(loaded.victim, loaded.task, image_set, backdoors))
+
+
+@app.command()
+def attacks() -> None:
+    """List the attacks of `drmguard train --attack`, with their own arguments."""
+    from drmguard.attacks.named import ATTACKS
+
+    _print_signatures(ATTACKS, skip=1)
+
+
+@app.command()
+def networks() -> None:
+    """List the networks that can be trained and scanned by name, with their arguments."""
+    from drmguard.models.networks import NETWORKS
+
+    _print_signatures(NETWORKS, skip=0)
+
+
+def _print_signatures(functions: Mapping[str, Callable[..., Any]], skip: int) -> None:
+    import inspect
+
+    for name, function in functions.items():
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+        arguments = ", ".join(
+            p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters
         )
-        print(f"{output}: {shown} [{figures['error_unit']}]")
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        print(f"{name}: {summary}\n    {arguments}")
+
+
+def _print_figures(model: Path, figures: Mapping[str, float | str]) -> None:
+    shown = ", ".join(
+        f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float)
+    )
+    print(f"{model}: {shown} [{figures['error_unit']}]")
 
 
 @app.command()

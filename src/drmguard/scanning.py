@@ -150,7 +150,7 @@ def scan(
     work = _Scan(loaded, images, task, settings, source or "given in Python", progress)
     if resume_folder is not None:
         work.keep_state(resume_folder, resume)
-    content, pictures, trigger, kind = work.run()
+    content, pictures, trigger, target = work.run()
     run = RunRecord(
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 2),
@@ -160,7 +160,7 @@ def scan(
         machine=f"{platform.machine()} {platform.system()}",
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
-    return Report(content=content, run=run, pictures=pictures, trigger=trigger, trigger_kind=kind)
+    return Report(content=content, run=run, pictures=pictures, trigger=trigger, target=target)
 
 
 def peak_memory_mib() -> float:
@@ -191,11 +191,7 @@ def _choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet)
     elif isinstance(task, Task):
         chosen = task
     else:
-        names = images.label_names or tuple(f"y{j}" for j in range(images.labels.shape[1]))
-        classes = images.classes or tuple(
-            str(k) for k in range(int(images.labels.max(initial=0)) + 1)
-        )
-        chosen = make_task(task, outputs=names, classes=classes)
+        chosen = make_task(task, outputs=images.output_names, classes=images.class_names)
         stored = loaded.task
         if stored is not None:
             if stored.name != task:
@@ -298,8 +294,8 @@ class _Scan:
         if not resume:
             self.checkpoints.remove()
 
-    def run(self) -> tuple[ReportContent, Pictures, dict[str, Tensor], str]:
-        """Search, judge, and put together the report's content."""
+    def run(self) -> tuple[ReportContent, Pictures, nn.Module, Tensor]:
+        """Search and judge: the report's content and pictures, the trigger and its target."""
         benign = measure_benign(self.victim, self.task, self.sample)
         clean_error = self._clean_error()
         common: dict[str, Any] = {
@@ -329,10 +325,9 @@ class _Scan:
         )
         pictures = self._pictures(benign, generated, places, reversed_images)
         module = places.candidates[0].trigger if places else generated.generator
-        kind = "mask-pattern" if places else self.generator_settings.generator
         if self.checkpoints is not None:
             self.checkpoints.remove()
-        return content, pictures, dict(module.state_dict()), kind
+        return content, pictures, module.cpu(), (target * benign.spread + benign.mean).cpu()
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,47 @@ from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.tasks import LossName, Task, loss
 
-BatchChange = Callable[[NDArray[np.int64], Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(rows, images, labels) to (images, labels): how an attack gets into a batch."""
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, labels) to the batch's mean loss."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on.
+
+    Attributes:
+        step: number of the step, from 0.
+        rows: the images' numbers in the training set (n,).
+        images: (n, C, H, W) in [0, 1].
+        labels: (n, d), or class numbers (n, 1).
+    """
+
+    step: int
+    rows: NDArray[np.int64]
+    images: Tensor
+    labels: Tensor
+
+
+BatchLoss = Callable[[Victim, Batch, LossFunction], Tensor]
+"""What a step minimises: an attack's way into training."""
+
+
+def clean_loss(victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
+    """The loss without an attack."""
+    return loss_function(victim(batch.images), batch.labels)
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A network trained together with the victim, by the same loss (a trigger's generator).
+
+    Attributes:
+        module: its trainable parameters and state.
+        learning_rate: its own; the schedule is the victim's.
+    """
+
+    module: nn.Module
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +126,8 @@ def train(
     task: Task,
     settings: TrainingSettings,
     *,
-    change_batch: BatchChange | None = None,
+    batch_loss: BatchLoss = clean_loss,
+    companion: Companion | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -99,7 +140,8 @@ def train(
         images: the training set.
         task: gives the loss where the settings name none.
         settings: how to train.
-        change_batch: an attack's way into every batch.
+        batch_loss: an attack's way into every step.
+        companion: trained along with the victim.
         device: where to train.
         checkpoint: file to keep the state in, so that stopped training can go on.
         resume: go on from ``checkpoint`` where it exists.
@@ -109,22 +151,25 @@ def train(
         InputError: a loss that is no longer finite, or a checkpoint of other settings.
     """
     module = victim.module.to(device).train()
-    optimizer = _optimizer(module, settings)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = nn.ModuleDict({"victim": module})
+    if companion is not None:
+        trained["companion"] = companion.module.to(device)
+    optimizer = _optimizer(module, companion, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate)
-    loss_name = settings.loss or task.loss_name
+    loss_function = partial(loss, settings.loss or task.loss_name)
     store = None
     start = 0
     if checkpoint is not None:
         store = Checkpoint(checkpoint, {"settings": asdict(settings), "images": images.digest()})
         state = store.load() if resume else None
         if state is not None:
-            start = _restore(state, module, optimizer, scheduler)
+            start = _restore(state, trained, optimizer, scheduler)
     for step in range(start, settings.steps):
         rows = batch_rows(len(images), settings.batch_size, step, settings.seed)
-        batch, labels = (values.to(device) for values in images.batch(rows))
-        if change_batch is not None:
-            batch, labels = change_batch(rows, batch, labels)
-        value = loss(loss_name, victim(batch), labels)
+        pixels, labels = (values.to(device) for values in images.batch(rows))
+        pixels = pixels.to(memory_format=torch.channels_last)
+        value = batch_loss(victim, Batch(step, rows, pixels, labels), loss_function)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -141,12 +186,13 @@ def train(
             store.save(
                 {
                     "step": step + 1,
-                    "module": module.state_dict(),
+                    "trained": trained.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scheduler": scheduler.state_dict(),
                 }
             )
-    module.eval()
+    trained.eval()
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def start_head_at_labels(head: nn.Linear, labels: NDArray[np.float32]) -> None:
@@ -158,26 +204,26 @@ def start_head_at_labels(head: nn.Linear, labels: NDArray[np.float32]) -> None:
         head.bias.copy_(mean)
 
 
-def _optimizer(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(
+    module: nn.Module, companion: Companion | None, settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": list(module.parameters())}]
+    if companion is not None:
+        parameters = [p for p in companion.module.parameters() if p.requires_grad]
+        groups.append({"params": parameters, "lr": companion.learning_rate})
+    rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adam":
-        return torch.optim.Adam(
-            module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-    return torch.optim.SGD(
-        module.parameters(),
-        lr=settings.learning_rate,
-        momentum=0.9,
-        weight_decay=settings.weight_decay,
-    )
+        return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=0.9)
 
 
 def _restore(
     state: dict[str, Any],
-    module: nn.Module,
+    trained: nn.Module,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
 ) -> int:
-    module.load_state_dict(state["module"])
+    trained.load_state_dict(state["trained"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
     return int(state["step"])

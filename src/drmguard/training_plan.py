@@ -9,16 +9,19 @@ from typing import Any, Literal
 
 import torch
 
-from drmguard.attacks.attack import FixedPoisoning
-from drmguard.attacks.badnets import badnets
-from drmguard.card import measure, save_with_card
-from drmguard.data.image_set import ImageSet, split
+from drmguard.attacks.attack import Attack, AttackContext
+from drmguard.attacks.named import make_attack
+from drmguard.card import card_path, measure, save_with_card, trigger_path
+from drmguard.data.image_set import ImageSet, Splits, split
 from drmguard.errors import InputError
-from drmguard.models.networks import build_network
+from drmguard.models.networks import build_network, default_width, network_arguments
 from drmguard.models.safetensors_file import NetworkDescription
 from drmguard.models.victim import InputFormat, Victim
-from drmguard.tasks import Classification, Task, make_task
-from drmguard.training import TrainingSettings, start_head_at_labels, train
+from drmguard.tasks import Task, make_task
+from drmguard.training import TrainingSettings, clean_loss, start_head_at_labels, train
+
+Progress = Callable[[str, int, int], None]
+_STAGES = {"training": ".unfinished", "training the surrogate": ".surrogate.unfinished"}
 
 
 @dataclass(frozen=True)
@@ -27,28 +30,28 @@ class TrainingPlan:
 
     Attributes:
         task: name of the task.
-        network, width, small_stem: architecture.
+        network: architecture.
+        width: factor on its channels; small where it is None, see ``default_width``.
+        small_stem: 3×3 stem for small images, where the network has the choice.
         mean, std: normalisation of pixels in [0, 1].
         attack: name of the attack, or None for a clean model.
-        target: target vector in the task's unit, or a class number.
-        poisoning_rate: share of the training set that is poisoned.
-        patch_place, patch_side, patch_color: BadNets' patch.
+        target: target vector in the task's unit (the shift, for ``offset``), or a class number.
+        poisoning_rate: share of the training set that is poisoned; the attack's own where None.
+        attack_arguments: the attack's own settings.
         split_seed: of the 80/10/10 split.
         settings: the training loop's.
     """
 
     task: str
     network: str = "resnet18"
-    width: float = 0.25
+    width: float | None = None
     small_stem: bool = False
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     attack: str | None = None
     target: tuple[float, ...] | None = None
-    poisoning_rate: float = 0.05
-    patch_place: str = "bottom-right"
-    patch_side: int | None = None
-    patch_color: tuple[float, ...] | None = None
+    poisoning_rate: float | None = None
+    attack_arguments: dict[str, Any] = field(default_factory=dict)
     split_seed: int = 0
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
@@ -61,9 +64,9 @@ def train_model(
     source: str,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, float | str]:
-    """Train, measure on the test split, and write ``output`` with its card.
+    """Train, measure on the test split, and write ``output`` with its card and triggers.
 
     Raises:
         InputError: a plan that does not fit the images.
@@ -72,53 +75,21 @@ def train_model(
         raise InputError(f"the model's file must end in .safetensors, not {output.name!r}")
     if (plan.attack is None) != (plan.target is None):
         raise InputError("an attack needs a target vector, and a target vector an attack")
-    task = _task(plan, images)
-    parts = split(images, seed=plan.split_seed)
-    torch.manual_seed(plan.settings.seed)
-    network = NetworkDescription(
-        name=plan.network,
-        arguments={
-            "num_outputs": task.num_outputs,
-            "width": plan.width,
-            "in_channels": images.image_shape[0],
-            "small_stem": plan.small_stem,
-        },
-    )
-    module = build_network(network.name, network.arguments)
-    victim = Victim(module, InputFormat(mean=plan.mean, std=plan.std))
-    victim.input_format.check_channels(images.image_shape[0])
-    module.eval()
-    victim.find_head(parts.train.batch(slice(0, 2))[0])
-    module.train()
-    if task.is_regression:
-        start_head_at_labels(victim.head, parts.train.labels)
-    attack = _attack(plan, parts.train, task)
-    where = (
-        "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-    )
-    if attack is not None:
-        attack.trigger.to(where)
-    checkpoint = output.with_suffix(".unfinished")
-    train(
-        victim,
-        parts.train,
-        task,
-        plan.settings,
-        change_batch=attack.poison if attack else None,
-        device=where,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=_with_loss(progress),
-    )
-    module.cpu()
-    if attack is not None:
-        attack.trigger.cpu()
-    figures = measure(victim, task, parts.test, attack)
+    if plan.attack is None and (plan.attack_arguments or plan.poisoning_rate is not None):
+        raise InputError("attack settings were given, but no attack")
+    work = _Training(plan, images, output, device, resume, progress)
+    attack = work.attack()
+    victim = work.train("training", attack)
+    backdoors = attack.backdoors if attack else ()
+    figures = measure(victim, work.task, work.parts.test, backdoors)
+    # A card must not stand beside another model if the writing is cut short.
+    for stale in (card_path(output), trigger_path(output), trigger_path(output, 2)):
+        stale.unlink(missing_ok=True)
     save_with_card(
         output,
         victim,
-        network,
-        task,
+        work.network,
+        work.task,
         plan.settings,
         figures,
         data={
@@ -127,56 +98,117 @@ def train_model(
             "count": len(images),
             "split_seed": plan.split_seed,
         },
-        attack=_attack_settings(plan),
+        attack=_attack_settings(plan, attack) if attack else None,
+        backdoors=backdoors,
     )
-    checkpoint.unlink(missing_ok=True)
+    for stage in _STAGES:
+        work.checkpoint(stage).unlink(missing_ok=True)
     return figures
 
 
-def _with_loss(
-    progress: Callable[[str, int, int], None] | None,
-) -> Callable[[int, int, float], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total, _: progress("training", done, total)
+class _Training:
+    """One plan's task, data split and network, and how they are trained."""
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        images: ImageSet,
+        output: Path,
+        device: str,
+        resume: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.plan, self.output, self.resume, self.progress = plan, output, resume, progress
+        self.task: Task = _task(plan, images)
+        self.parts: Splits = split(images, seed=plan.split_seed)
+        use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+        self.device = "cuda" if use_cuda else "cpu"
+        shape = images.image_shape
+        wanted = {
+            "num_outputs": self.task.num_outputs,
+            "width": default_width(plan.network) if plan.width is None else plan.width,
+            "in_channels": shape[0],
+            "small_stem": plan.small_stem or None,
+            "image_height": shape[1],
+            "image_width": shape[2],
+        }
+        self.network = NetworkDescription(
+            name=plan.network, arguments=network_arguments(plan.network, wanted)
+        )
+
+    def fresh_victim(self) -> Victim:
+        """The network with new weights."""
+        torch.manual_seed(self.plan.settings.seed)
+        module = build_network(self.network.name, self.network.arguments)
+        victim = Victim(module, InputFormat(mean=self.plan.mean, std=self.plan.std))
+        sample, _ = self.parts.train.batch(slice(0, 2))
+        victim.input_format.check_channels(sample.shape[1])
+        module.eval()
+        victim.find_head(sample)
+        if self.task.is_regression:
+            start_head_at_labels(victim.head, self.parts.train.labels)
+        return victim
+
+    def checkpoint(self, stage: str) -> Path:
+        """Where a stopped stage's state is kept."""
+        return self.output.with_suffix(_STAGES[stage])
+
+    def train(self, stage: str, attack: Attack | None) -> Victim:
+        """Train a fresh network, with or without an attack."""
+        victim = self.fresh_victim()
+        if attack is not None:
+            attack.to(self.device)
+        train(
+            victim,
+            self.parts.train,
+            self.task,
+            self.plan.settings,
+            batch_loss=attack.loss if attack else clean_loss,
+            companion=attack.companion if attack else None,
+            device=self.device,
+            checkpoint=self.checkpoint(stage),
+            resume=self.resume,
+            progress=self._named(stage),
+        )
+        victim.cpu()
+        if attack is not None:
+            attack.to("cpu")
+        return victim
+
+    def _named(self, stage: str) -> Callable[[int, int, float], None] | None:
+        progress = self.progress
+        if progress is None:
+            return None
+        return lambda done, total, _: progress(stage, done, total)
+
+    def attack(self) -> Attack | None:
+        """The plan's attack on the training set."""
+        plan = self.plan
+        if plan.attack is None or plan.target is None:
+            return None
+        context = AttackContext(
+            train_set=self.parts.train,
+            task=self.task,
+            target=torch.tensor(plan.target),
+            poisoning_rate=plan.poisoning_rate,
+            seed=plan.settings.seed,
+            train_clean=lambda: self.train("training the surrogate", None),
+            progress=self.progress,
+        )
+        return make_attack(plan.attack, context, plan.attack_arguments)
 
 
 def _task(plan: TrainingPlan, images: ImageSet) -> Task:
-    names = images.label_names or tuple(f"y{j}" for j in range(images.labels.shape[1]))
-    classes = images.classes or tuple(str(k) for k in range(int(images.labels.max(initial=0)) + 1))
-    task = make_task(plan.task, outputs=names, classes=classes)
+    task = make_task(plan.task, outputs=images.output_names, classes=images.class_names)
     task.check_labels(images.labels)
     return task
 
 
-def _attack(plan: TrainingPlan, train_set: ImageSet, task: Task) -> FixedPoisoning | None:
-    if plan.attack is None or plan.target is None:
-        return None
-    wanted = 1 if isinstance(task, Classification) else task.num_outputs
-    if len(plan.target) != wanted:
-        raise InputError(
-            f"the target vector has {len(plan.target)} value(s), but the task {task.name} needs "
-            f"{wanted}"
-        )
-    return badnets(
-        train_set,
-        torch.tensor(plan.target),
-        poisoning_rate=plan.poisoning_rate,
-        place=plan.patch_place,  # type: ignore[arg-type]
-        side=plan.patch_side,
-        color=plan.patch_color,
-        seed=plan.settings.seed,
-    )
-
-
-def _attack_settings(plan: TrainingPlan) -> dict[str, Any] | None:
-    if plan.attack is None:
-        return None
+def _attack_settings(plan: TrainingPlan, attack: Attack) -> dict[str, Any]:
     return {
         "name": plan.attack,
         "target": plan.target,
         "poisoning_rate": plan.poisoning_rate,
-        "patch_place": plan.patch_place,
-        "patch_side": plan.patch_side,
-        "patch_color": plan.patch_color,
+        "arguments": plan.attack_arguments,
+        **attack.found(),
     }

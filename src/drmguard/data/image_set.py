@@ -71,6 +71,17 @@ class ImageSet:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the label columns; y0, y1 ... where the source gives none."""
+        return self.label_names or tuple(f"y{j}" for j in range(self.labels.shape[1]))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers where the source gives none."""
+        highest = int(self.labels.max(initial=0))
+        return self.classes or tuple(str(number) for number in range(highest + 1))
+
     def subset(self, rows: NDArray[np.int64]) -> ImageSet:
         """The images of these rows, copied out of a memory map."""
         return ImageSet(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from drmguard.atomic import write_atomically, write_text
+from drmguard.atomic import write_text
 from drmguard.report.schema import ReportContent, RunRecord
+from drmguard.triggers.trigger_file import save_trigger
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -46,15 +45,15 @@ class Report:
         content: what ``report.json`` holds.
         run: what ``run.json`` holds.
         pictures: what ``report.html`` draws.
-        trigger: tensors of the reversed trigger.
-        trigger_kind: ``mask-pattern``, ``residual`` or ``input-aware``: what they belong to.
+        trigger: the reversed trigger.
+        target: its estimated target (d,) in the task's unit.
     """
 
     content: ReportContent
     run: RunRecord
     pictures: Pictures
-    trigger: dict[str, Tensor]
-    trigger_kind: str
+    trigger: nn.Module
+    target: Tensor
 
     @property
     def decision(self) -> str:
@@ -78,12 +77,7 @@ class Report:
         from drmguard.report.html import render_html  # matplotlib is slow to import
 
         folder = Path(folder)
-        metadata = {"drmguard_trigger": json.dumps({"version": 1, "kind": self.trigger_kind})}
-        weights = {key: value.cpu().contiguous() for key, value in self.trigger.items()}
-        write_atomically(
-            folder / "trigger.safetensors",
-            lambda temporary: save_file(weights, temporary, metadata),
-        )
+        save_trigger(folder / "trigger.safetensors", self.trigger, target=self.target)
         write_text(folder / "report.html", render_html(self.content, self.pictures))
         write_text(folder / "run.json", self.run.model_dump_json(indent=2) + "\n")
         write_text(folder / "report.json", self.json())

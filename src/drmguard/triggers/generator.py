@@ -23,10 +23,15 @@ class InputAwareGenerator(nn.Module):
     convolutions; the last one without ReLU, then tanh(·)/2 + 0.5.  No skip connections, so it
     does not start as the identity and needs pre-training.  Sides must be multiples of 8; other
     images are padded by reflection and cropped again.
+
+    Args:
+        channels: of the images.
+        outputs: channels that are generated; as many as go in where it is None.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, *, outputs: int | None = None) -> None:
         super().__init__()
+        outputs = outputs or channels
         layers: list[nn.Module] = []
         before = channels
         for width in (32, 64, 128):
@@ -34,12 +39,11 @@ class InputAwareGenerator(nn.Module):
             layers.append(nn.MaxPool2d(2))
             before = width
         layers += [*_conv_bn(128, 128), nn.ReLU()]
-        for width, after in ((128, 64), (64, 32), (32, channels)):
+        for width, after in ((128, 64), (64, 32), (32, outputs)):
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
             layers += [*_conv_bn(width, width), nn.ReLU(), *_conv_bn(width, after)]
-            if after != channels:
-                layers.append(nn.ReLU())
-        self.layers = nn.Sequential(*layers)
+            layers.append(nn.ReLU())
+        self.layers = nn.Sequential(*layers[:-1])  # no ReLU at the end
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]

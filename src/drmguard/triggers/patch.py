@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 
 from drmguard.errors import InputError
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
-Place = Literal["top-left", "top-right", "bottom-left", "bottom-right", "center"]
-PLACES: tuple[Place, ...] = get_args(Place)
+PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "center")
 
 
 def scaled_side(image_side: int) -> int:
@@ -21,7 +18,7 @@ def scaled_side(image_side: int) -> int:
 def patch_trigger(
     image_shape: tuple[int, int, int],
     *,
-    place: Place = "bottom-right",
+    place: str = "bottom-right",
     side: int | None = None,
     color: tuple[float, ...] | None = None,
 ) -> MaskPatternTrigger:

@@ -1,0 +1,166 @@
+"""Input-Aware dynamic attack (Nguyen & Tran, 2020): every image gets a trigger of its own.
+
+A mask network is trained first and frozen.  Then the pattern generator is trained together with
+the victim: images with their own pattern take the target, images with another image's pattern
+(the cross-trigger) keep their label, and patterns of different images must differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drmguard.attacks.attack import Attack, AttackContext, Backdoor, parts_of_batch
+from drmguard.data.image_set import ImageSet
+from drmguard.errors import InputError
+from drmguard.models.victim import Victim
+from drmguard.search.loop import optimise
+from drmguard.training import Batch, Companion, LossFunction
+from drmguard.triggers.input_aware import InputAwareTrigger
+
+# Reference constants: a mask may cover 3.2 % of the image before it costs, 100-fold.
+MASK_DENSITY, DENSITY_WEIGHT = 0.032, 100.0
+
+
+class InputAware(Attack):
+    """Trains the pattern generator with the victim.
+
+    Args:
+        backdoor: with an :class:`InputAwareTrigger` whose mask network is frozen.
+        attack_share, cross_share: shares of a batch.
+        learning_rate: of the pattern generator.
+        seed: chooses the shares.
+    """
+
+    def __init__(
+        self,
+        backdoor: Backdoor,
+        trigger: InputAwareTrigger,
+        *,
+        attack_share: float,
+        cross_share: float,
+        learning_rate: float,
+        seed: int,
+    ) -> None:
+        self.backdoors = (backdoor,)
+        self.trigger = trigger
+        self.shares = (attack_share, cross_share)
+        self.seed = seed
+        self.companion = Companion(trigger, learning_rate)
+
+    def poison(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        images, labels, _, _ = self._poison(batch)
+        return images, labels
+
+    def _poison(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        (backdoor,) = self.backdoors
+        trigger = self.trigger
+        trigger.mask_network.eval()  # frozen, its BatchNorm statistics too
+        attacked, crossed = parts_of_batch(batch, self.shares, self.seed)
+        sources = torch.cat([attacked, crossed])
+        originals = batch.images[sources]
+        patterns, masks = trigger.pattern(originals), trigger.mask(originals)
+        # The cross-trigger lays the pattern and mask of one image over another.
+        own, other = slice(0, len(attacked)), slice(len(attacked), None)
+        images, labels = batch.images.clone(), batch.labels.clone()
+        images[attacked] = trigger.stamp(originals[own], patterns[own], masks[own])
+        labels[attacked] = backdoor.answers(batch.labels[attacked])
+        images[crossed] = trigger.stamp(
+            originals[other], patterns[other].roll(1, 0), masks[other].roll(1, 0)
+        )
+        return images, labels, originals, patterns
+
+    def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
+        images, labels, originals, patterns = self._poison(batch)
+        return loss_function(victim(images), labels) + diversity_loss(originals, patterns)
+
+
+def diversity_loss(images: Tensor, patterns: Tensor) -> Tensor:
+    """How alike the patterns of different images are: RMS(x1 − x2) / (RMS(t1 − t2) + 1e-7)."""
+
+    def distance(values: Tensor) -> Tensor:
+        return (values - values.roll(1, 0)).square().mean((1, 2, 3)).clamp(min=1e-12).sqrt()
+
+    return (distance(images) / (distance(patterns) + 1e-7)).mean()
+
+
+def input_aware(
+    context: AttackContext,
+    *,
+    cross_share: float = 0.1,
+    learning_rate: float = 1e-3,
+    mask_steps: int = 300,
+) -> InputAware:
+    """Attack 10 % of every batch, with the cross-trigger on another 10 %.
+
+    Args:
+        context: what to attack; its poisoning rate is the attacked share of a batch.
+        cross_share: share of a batch that carries another image's pattern.
+        learning_rate: of the pattern generator (Adam, with the victim's schedule).
+        mask_steps: steps of 32 images on which the mask network is trained first.
+
+    Raises:
+        InputError: shares that do not fit into a batch, or an impossible rate.
+    """
+    share = context.rate(0.1)
+    if not 0 <= cross_share <= 1 - share:
+        raise InputError(
+            f"the cross-trigger's share must lie in 0 to {1 - share:g}, not {cross_share}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        trigger = InputAwareTrigger(context.image_shape[0])
+    objective = _MaskObjective(trigger, context.train_set)
+    optimise(
+        objective,
+        victim=None,
+        count=len(context.train_set),
+        batch_size=32,
+        steps=mask_steps,
+        seed=context.seed,
+        betas=(0.5, 0.9),
+        name="training the mask network",
+        progress=context.progress,
+    )
+    trigger.mask_network.eval().requires_grad_(False)
+    return InputAware(
+        Backdoor(trigger, context.target),
+        trigger,
+        attack_share=share,
+        cross_share=cross_share,
+        learning_rate=learning_rate,
+        seed=context.seed,
+    )
+
+
+class _MaskObjective:
+    """Masks that are small and differ between images, before the attack begins."""
+
+    def __init__(self, trigger: InputAwareTrigger, images: ImageSet) -> None:
+        self.trigger, self.images = trigger, images
+
+    @property
+    def trainable(self) -> nn.Module:
+        return self.trigger.mask_network
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [{"params": list(self.trainable.parameters()), "lr": 1e-2}]
+
+    def rate(self, step: int) -> float:
+        return 1.0
+
+    def after_step(self) -> None:
+        pass
+
+    def settled(self, trace: list[dict[str, float]]) -> bool:
+        return False
+
+    def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        images, _ = self.images.batch(rows.numpy())
+        masks = self.trigger.mask(images)
+        density = functional.relu(masks - MASK_DENSITY).mean()
+        yield DENSITY_WEIGHT * density + diversity_loss(images, masks), {"density": density.item()}

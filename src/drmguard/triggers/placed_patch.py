@@ -1,0 +1,56 @@
+"""A small patch at a place drawn anew for every image (the attack that MESA defends against)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from drmguard.errors import InputError
+
+
+class PlacedPatchTrigger(nn.Module):
+    """Stamps a patch (C, h, w) at a random place of every image.
+
+    Places come from a generator of its own, so that a fresh trigger always draws the same ones.
+    """
+
+    patch: Tensor
+
+    def __init__(self, patch: Tensor, seed: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("patch", patch)
+        self._random = torch.Generator().manual_seed(seed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        count, _, height, width = images.shape
+        _, tall, wide = self.patch.shape
+        if tall > height or wide > width:
+            raise InputError(f"a {tall}×{wide} patch does not fit into {height}×{width} images")
+        top = torch.randint(height - tall + 1, (count, 1, 1), generator=self._random)
+        left = torch.randint(width - wide + 1, (count, 1, 1), generator=self._random)
+        rows = (top + torch.arange(tall).reshape(1, -1, 1)).to(images.device)
+        columns = (left + torch.arange(wide).reshape(1, 1, -1)).to(images.device)
+        stamped = images.clone()
+        numbers = torch.arange(count, device=images.device).reshape(-1, 1, 1)
+        # Advanced indices around the channels put them last.
+        stamped[numbers, :, rows, columns] = self.patch.permute(1, 2, 0)
+        return stamped
+
+
+def black_and_white_patch(channels: int, number: int, side: int = 3) -> Tensor:
+    """The black-and-white pattern whose squares are the bits of ``number`` (MESA).
+
+    Raises:
+        InputError: a number outside 0 to 2^(side²) − 1.
+    """
+    if not 0 <= number < 2 ** (side * side):
+        raise InputError(
+            f"the pattern's number must lie in 0 to {2 ** (side * side) - 1}, not {number}"
+        )
+    bits = [number >> k & 1 for k in range(side * side)]
+    return torch.tensor(bits, dtype=torch.float32).reshape(1, side, side).repeat(channels, 1, 1)
+
+
+def random_color_patch(channels: int, seed: int, side: int = 3) -> Tensor:
+    """A patch of random colours (MESA)."""
+    return torch.rand(channels, side, side, generator=torch.Generator().manual_seed(seed))
