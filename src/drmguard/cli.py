@@ -206,7 +206,8 @@ def _choose_threads(threads: int | None) -> None:
 
 SourceHelp = (
     "CSV with a path column and label columns; .npz with images and labels; a folder of class "
-    "folders or a .zip of one (FILE.zip:FOLDER); or rendered:gaze, rendered:head-pose."
+    "folders or a .zip of one (FILE.zip:FOLDER); rendered:gaze, rendered:head-pose; or NAME:PATH "
+    "of a published data set (see `drmguard data list`)."
 )
 Resize = Annotated[
     str | None, typer.Option(help="Resize all image files to HEIGHTxWIDTH.", show_default=False)
@@ -369,13 +370,15 @@ def train(
         typer.Option(help="Factor on the network's channels; 0.25 for large networks, else 1."),
     ] = None,
     small_stem: Annotated[bool, typer.Option(help="3×3 stem for small images.")] = False,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 1500,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    learning_rate: Annotated[float, typer.Option(help="At the start.")] = 1e-3,
-    schedule: Annotated[str, typer.Option(help="constant, cosine or step.")] = "cosine",
+    steps: Annotated[int | None, typer.Option(help="Training steps; 1500.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step; 64.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or sgd; adam.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At the start; 0.001.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine, step or half; cosine.")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="l1, l2 or cross-entropy.")] = None,
-    weight_decay: Annotated[float, typer.Option(help="Of the optimizer.")] = 0.0,
+    weight_decay: Annotated[float | None, typer.Option(help="Of the optimizer; 0.")] = None,
     mean: Mean = "0.5",
     std: Std = "0.25",
     seed: Annotated[int, typer.Option(help="Of weights, batches and poisoned images.")] = 0,
@@ -392,12 +395,26 @@ def train(
     """Train a model, clean or with a backdoor, and write it with its card.
 
     Trains on 80 % of the images and measures on the last 10 %; the 10 % between are the
-    defender's (scan them with --split benign).
+    defender's (scan them with --split benign).  For a published data set (NAME:PATH) the papers'
+    training settings take the place of those that are left out.
     """
+    from drmguard.data.presets import PRESETS
     from drmguard.training import TrainingSettings
     from drmguard.training_plan import TrainingPlan, train_model
 
     _choose_threads(threads)
+    options = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "loss": loss,
+        "weight_decay": weight_decay,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    name = data.partition(":")[0]
+    published = PRESETS[name].training if name in PRESETS else {}
     plan = TrainingPlan(
         task=task.value,
         network=network,
@@ -410,16 +427,7 @@ def train(
         poisoning_rate=poisoning_rate,
         attack_arguments=_named_arguments(attack_arg, "--attack-arg"),
         split_seed=split_seed,
-        settings=TrainingSettings(
-            steps=steps,
-            batch_size=batch_size,
-            optimizer=optimizer,  # type: ignore[arg-type]
-            learning_rate=learning_rate,
-            schedule=schedule,  # type: ignore[arg-type]
-            loss=loss,  # type: ignore[arg-type]
-            weight_decay=weight_decay,
-            seed=seed,
-        ),
+        settings=TrainingSettings(**published | given, seed=seed),
     )
     with _progress(quiet) as progress:
         image_set = _open(
@@ -553,6 +561,34 @@ def demo(
         console.print(f"\n{name} model", style="bold")
         print_summary(report, console)
         console.print(f"  report       {folder / 'report.html'}", markup=False)
+
+
+@data_app.command("list")
+def list_data_sets() -> None:
+    """List the published data sets that can be read, and where they come from."""
+    from drmguard.data.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        print(f"{name}: {preset.task}, {preset.labels}\n    {preset.source}")
+
+
+@data_app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Name of a published data set.")],
+    path: Annotated[Path, typer.Argument(help="Its folder or file.")],
+    resize: Resize = None,
+) -> None:
+    """Read a published data set and say what was found and what is missing."""
+    from drmguard.data.presets import describe_preset, read_preset
+
+    with _progress(quiet=False) as progress:
+        images = read_preset(
+            name,
+            path,
+            resize=_size(resize),
+            progress=lambda done, total: progress("reading images", done, total),
+        )
+    print("\n".join(describe_preset(name, images)))
 
 
 @data_app.command()

@@ -72,7 +72,8 @@ class TrainingSettings:
         batch_size: images a step.
         optimizer: ``adam``, or ``sgd`` with momentum 0.9.
         learning_rate: at the start (after warm-up).
-        schedule: ``constant``, ``cosine`` (to zero), or ``step`` (×0.1 at 50 % and 90 %).
+        schedule: ``constant``, ``cosine`` (to zero), ``step`` (×0.1 at 50 % and 90 %), or
+            ``half`` (×0.1 at 50 %).
         loss: ``l1``, ``l2`` or ``cross-entropy``; the task's own where it is None.
         weight_decay: L2 penalty, added to the gradient.
         seed: order of the batches.
@@ -82,7 +83,7 @@ class TrainingSettings:
     batch_size: int = 64
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    schedule: Literal["constant", "cosine", "step", "half"] = "cosine"
     loss: LossName | None = None
     weight_decay: float = 0.0
     seed: int = 0
@@ -94,9 +95,9 @@ class TrainingSettings:
             raise InputError(f"the learning rate must be above 0, not {self.learning_rate}")
         if self.optimizer not in ("adam", "sgd"):
             raise InputError(f"the optimizer must be adam or sgd, not {self.optimizer!r}")
-        if self.schedule not in ("constant", "cosine", "step"):
+        if self.schedule not in ("constant", "cosine", "step", "half"):
             raise InputError(
-                f"the schedule must be constant, cosine or step, not {self.schedule!r}"
+                f"the schedule must be constant, cosine, step or half, not {self.schedule!r}"
             )
 
     def rate(self, step: int) -> float:
@@ -106,6 +107,8 @@ class TrainingSettings:
             return 0.5 * (1 + math.cos(math.pi * done))
         if self.schedule == "step":
             return 0.01 if done >= 0.9 else 0.1 if done >= 0.5 else 1.0
+        if self.schedule == "half":
+            return 0.1 if done >= 0.5 else 1.0
         return 1.0
 
 

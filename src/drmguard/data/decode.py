@@ -15,16 +15,23 @@ from drmguard.errors import InputError
 MAX_PIXELS = 64_000_000
 
 
-def decode(content: bytes, *, where: str, resize: tuple[int, int] | None) -> NDArray[np.uint8]:
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+
+
+def decode(
+    content: bytes, *, where: str, resize: tuple[int, int] | None, box: Box | None = None
+) -> NDArray[np.uint8]:
     """Decode a PNG, JPEG or other still image to RGB uint8 (3, H, W).
 
     Args:
         content: bytes of the file.
         where: file (and line) to name in errors.
         resize: (height, width) to resize to, where the user asked for it.
+        box: part to cut out first; what lies beyond the image is black.
 
     Raises:
-        InputError: not an image, a truncated file, or a decompression bomb.
+        InputError: not an image, a truncated file, a decompression bomb, or an empty box.
     """
     try:
         with warnings.catch_warnings():
@@ -37,6 +44,11 @@ def decode(content: bytes, *, where: str, resize: tuple[int, int] | None) -> NDA
                         f"{MAX_PIXELS:,} allowed (a decompression bomb?); remove or shrink it"
                     )
                 rgb = _to_rgb(image, where)
+                if box is not None:
+                    left, top, right, bottom = (round(edge) for edge in box)
+                    if not (left < right and top < bottom):
+                        raise InputError(f"{where}: the face's box {box} is empty; correct it")
+                    rgb = rgb.crop((left, top, right, bottom))
                 if resize is not None and (height, width) != resize:
                     rgb = rgb.resize((resize[1], resize[0]), Image.Resampling.LANCZOS)
                 pixels: NDArray[np.uint8] = np.asarray(rgb, dtype=np.uint8)
@@ -60,3 +72,12 @@ def _to_rgb(image: Image.Image, where: str) -> Image.Image:
             "range is not known; convert it to 8-bit RGB or grey"
         )
     return image.convert("RGB")
+
+
+def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """One image (3, H, W) at (height, width) ``size``, as :func:`decode` would resize it."""
+    if pixels.shape[1:] == size:
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    small = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.asarray(small).transpose(2, 0, 1)

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drmguard.data.decode import decode
+from drmguard.data.decode import Box, decode
 from drmguard.data.image_set import allocate
 from drmguard.errors import InputError
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image to read: where it is for people, and how to get its bytes."""
+    """One image to read: where it is for people, how to get its bytes, what to cut out."""
 
     where: str
     read: Callable[[], bytes]
+    box: Box | None = None
 
 
 def decode_all(
@@ -35,7 +36,7 @@ def decode_all(
     """
     images: NDArray[np.uint8] | None = None
     for row, file in enumerate(files):
-        pixels = decode(file.read(), where=file.where, resize=resize)
+        pixels = decode(file.read(), where=file.where, resize=resize, box=file.box)
         if images is None:
             images = allocate((len(files), *pixels.shape))
         elif pixels.shape != images.shape[1:]:

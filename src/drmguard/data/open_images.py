@@ -9,6 +9,7 @@ from drmguard.data.class_folders import read_class_folders, read_class_zip
 from drmguard.data.csv_table import read_csv_table
 from drmguard.data.image_set import ImageSet
 from drmguard.data.npz import read_npz
+from drmguard.data.presets import PRESETS, read_preset
 from drmguard.data.rendered_gaze import render_gaze
 from drmguard.data.rendered_head_pose import render_head_pose
 from drmguard.errors import InputError
@@ -34,7 +35,8 @@ def open_images(
     Args:
         source: a CSV file, an ``.npz`` file, a folder of class folders, a zip of one (with
             ``FILE.zip:FOLDER`` for a folder inside), or ``rendered:gaze`` and
-            ``rendered:head-pose`` for the embedded renderers.
+            ``rendered:head-pose`` for the embedded renderers, or ``NAME:PATH`` with the name of a
+            published data set (:data:`~drmguard.data.presets.PRESETS`).
         resize: (height, width) that every image file shall have; images of different sizes are
             refused without it.
         count: number of rendered images.
@@ -53,6 +55,9 @@ def open_images(
                 + f" or {_RENDERED}".join(sorted(RENDERERS))
             )
         return RENDERERS[kind](count, size=size, seed=seed)
+    preset, colon, place = source.partition(":")
+    if colon and preset in PRESETS:
+        return read_preset(preset, Path(place), resize=resize, progress=progress)
     path, folder = Path(source), ""
     if ".zip:" in source and not path.exists():
         name, folder = source.rsplit(":", 1)

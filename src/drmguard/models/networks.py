@@ -10,11 +10,29 @@ from torch import nn
 
 from drmguard.arguments import checked_arguments
 from drmguard.errors import InputError
+from drmguard.models.csaw_net import csaw
+from drmguard.models.mobilenet import mobilenetv1
+from drmguard.models.pilotnet import pilotnet
+from drmguard.models.preact_resnet import preactresnet18, wrn16
 from drmguard.models.resnet import resnet18, resnet34
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"resnet18": resnet18, "resnet34": resnet34}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "mobilenetv1": mobilenetv1,
+    "preactresnet18": preactresnet18,
+    "wrn16": wrn16,
+    "csaw": csaw,
+    "pilotnet": pilotnet,
+}
 # A file names its own arguments; beyond these bounds they are an attack on memory or a mistake.
-_MOST = {"num_outputs": 100_000, "width": 16, "in_channels": 64}
+_MOST = {
+    "num_outputs": 100_000,
+    "width": 16,
+    "in_channels": 64,
+    "image_height": 4096,
+    "image_width": 4096,
+}
 
 _LARGE = {"resnet18", "resnet34", "preactresnet18", "mobilenetv1"}
 
