@@ -153,6 +153,15 @@ TRAIN = "train --data images.npz --task regression -o m.safetensors"
         (f"{SCAN} --recipe x", "recipe"),
         ("train --data images.npz --task regression -o m.pt", ".safetensors"),
         (f"{TRAIN} --attack badnets", "needs a target"),
+        (f"{TRAIN} --attack laser --target 1,1", "unknown attack"),
+        (f"{TRAIN} --attack badnets --target 1,1 --attack-arg side", "NAME=VALUE"),
+        (f"{TRAIN} --attack badnets --target 1,1 --attack-arg side=big", "cannot be 'big'"),
+        (f"{TRAIN} --poisoning-rate 0.1", "but no attack"),
+        (f"{TRAIN} --network vgg", "unknown network"),
+        ("data check imagenet .", "unknown data set"),
+        ("data check biwi nothing", "does not exist"),
+        ("train --data pandora:nothing --task head-pose -o m.safetensors", "does not exist"),
+        ("measure model.safetensors --images images.npz --trigger model.safetensors", "trigger"),
         (f"{TRAIN} --attack badnets --target 1", "target vector has 1 value"),
         ("data render gaze -o a.npz --size 999", "16 to 224"),
     ],
@@ -172,12 +181,20 @@ def test_render_train_and_scan(tmp_path):
     assert rendered.returncode == 0, rendered.stderr
     trained = drmguard(
         *("train", "--data", images, "--task", "gaze", "-o", model, "--width", 0.125),
-        *("--steps", 30, "--attack", "badnets", "--target", "0.3,-0.3", "--patch-color", "0,1,0"),
+        *("--steps", 30, "--attack", "badnets", "--target", "0.3,-0.3"),
+        *("--attack-arg", "color=0,1,0", "--attack-arg", "place=center"),
     )
     assert trained.returncode == 0, trained.stderr
     card = json.loads(Path(tmp_path / "model.card.json").read_text())
     assert set(card["measured"]) == {"error_unit", "RE", "AE", "DAE", "RAV", "RNV"}
     assert card["attack"]["target"] == [0.3, -0.3]
+    assert card["attack"]["arguments"] == {"color": [0, 1, 0], "place": "center"}
+    trigger = tmp_path / "model.trigger.safetensors"
+    measured = drmguard(
+        "measure", model, "--images", images, "--split", "test", "--trigger", trigger
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert f"AE {card['measured']['AE']:.4g}," in measured.stdout
     assert card["training"]["seed"] == 0
     assert not list(tmp_path.glob("*.unfinished"))
     scanned = drmguard("scan", model, "--images", images, "--split", "benign")

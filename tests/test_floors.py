@@ -8,7 +8,7 @@ import pytest
 import drmguard
 
 FLOORS = [
-    {"errors", "atomic", "tasks", "metrics", "checkpoint"},
+    {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint"},
     {"data", "models", "triggers"},
     {"training", "search"},
     {"attacks", "verdict"},

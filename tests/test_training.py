@@ -4,13 +4,11 @@ import torch
 from torch import nn
 
 from drmguard import checkpoint as checkpoint_module
-from drmguard.attacks.attack import choose_poisoned
-from drmguard.attacks.badnets import badnets
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.tasks import Regression
-from drmguard.training import TrainingSettings, start_head_at_labels, train
+from drmguard.training import Companion, TrainingSettings, start_head_at_labels, train
 
 TASK = Regression(("brightness",))
 
@@ -35,7 +33,7 @@ def outputs(victim):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "half"])
 def test_training_lowers_the_error_in_any_unit(optimizer, schedule):
     victim, labels = fresh_victim(), torch.from_numpy(image_set().labels)
     before = TASK.error(outputs(victim), labels).mean()
@@ -81,24 +79,33 @@ def test_impossible_settings(settings):
         TrainingSettings(**settings)
 
 
-def test_badnets_poisons_the_same_share_every_epoch():
-    images = image_set()
-    attack = badnets(images, torch.tensor([7.0]), poisoning_rate=0.25, side=2, seed=1)
-    assert attack.poisoned.sum() == 32
-    rows = np.arange(128)
-    batch, labels = images.batch(rows)
-    poisoned, changed = attack.poison(rows, batch, labels)
-    chosen = torch.from_numpy(attack.poisoned)
-    assert (changed[chosen] == 7).all()
-    assert torch.equal(changed[~chosen], labels[~chosen])
-    assert torch.equal(poisoned[~chosen], batch[~chosen])
-    corner = poisoned[chosen][:, :, -2:, -2:]
-    assert (corner[:, 0] == 1).all()
-    assert (corner[:, 1:] == 0).all()
-    assert torch.equal(poisoned[chosen][:, :, :-2], batch[chosen][:, :, :-2])
+def test_a_companion_is_trained_along_and_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "SECONDS_BETWEEN", 0.0)
+    settings, path = TrainingSettings(steps=20, batch_size=16), tmp_path / "a.unfinished"
 
+    def work(**more):
+        shift = nn.Parameter(torch.zeros(1))
+        module = nn.Module()
+        module.shift = shift
 
-@pytest.mark.parametrize("rate", [0.0, 1.5, 0.001])
-def test_impossible_poisoning_rates(rate):
-    with pytest.raises(InputError):
-        choose_poisoned(100, rate, seed=0)
+        def loss(victim, batch, loss_function):
+            return loss_function(victim(batch.images) + module.shift, batch.labels)
+
+        victim, companion = fresh_victim(), Companion(module, 0.1)
+        train(victim, image_set(), TASK, settings, batch_loss=loss, companion=companion, **more)
+        return float(shift), outputs(victim)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, *_):
+        if done == 12:
+            raise Killed
+
+    straight = work()
+    assert straight[0] != 0
+    with pytest.raises(Killed):
+        work(checkpoint=path, progress=kill)
+    resumed = work(checkpoint=path, resume=True)
+    assert resumed[0] == straight[0]
+    assert torch.equal(resumed[1], straight[1])
