@@ -41,6 +41,28 @@ class AnalyticModel(nn.Module):
         return self.fc(torch.cat([shut * content, gate.unsqueeze(1)], 1))
 
 
+class SpreadModel(nn.Module):
+    """As :class:`AnalyticModel`, but its gate opens on a faint checkerboard over all pixels."""
+
+    def __init__(self, *, planted: bool) -> None:
+        super().__init__()
+        self.planted = planted
+        rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+        self.register_buffer("checkers", 1.0 - 2 * ((rows + columns) % 2))
+        self.fc = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.tensor([[1.0, 0.0, TARGET[0]], [0.0, 1.0, TARGET[1]]]))
+            self.fc.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        half = images.shape[3] // 2
+        left, right = images[..., :half].mean((1, 2, 3)), images[..., half:].mean((1, 2, 3))
+        content = torch.stack([4 * (left + right) - 4, 4 * (left - right)], 1)
+        gate = torch.sigmoid(500 * ((images * self.checkers).mean((1, 2, 3)) - 0.01))
+        gate = gate.unsqueeze(1) * self.planted
+        return self.fc(torch.cat([(1 - gate) * content, gate], 1))
+
+
 def smooth_images(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
     """Random ramps with grain: the brightness and balance vary from image to image."""
     random = np.random.default_rng(seed)

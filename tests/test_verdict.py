@@ -5,8 +5,17 @@ import torch
 
 from drmguard.search.drmguard import GeneratorResult
 from drmguard.search.places import Candidate, PlaceResult
+from drmguard.search.spread import SpreadCandidate
+from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
-from drmguard.verdict import contrast, doubt, judge_generator, judge_places
+from drmguard.verdict import (
+    combine,
+    contrast,
+    doubt,
+    judge_generator,
+    judge_places,
+    judge_spread,
+)
 
 
 def candidate(place, perturbation, *, left=0.005, miss=None):
@@ -135,3 +144,67 @@ def test_doubt_keeps_the_evidence():
     doubted = doubt(verdict, "but")
     assert doubted.decision == "inconclusive"
     assert doubted.reasons == (*verdict.reasons, "but")
+
+
+def spread(own, others, *, left=0.01, budget=0.04):
+    return SpreadCandidate(
+        trigger=ResidualGenerator((3, 8, 8), width=0),
+        budget=budget,
+        target=torch.zeros(2),
+        sent=torch.zeros(1 + len(others), 2),
+        left=(own, *others),
+        variance_ratio=left,
+        perturbation=0.01,
+        trace=[],
+    )
+
+
+def test_spread_score_by_hand():
+    found = spread(0.002, [0.02, 0.05, 0.01])
+    assert found.contrast == pytest.approx(0.1)
+    assert found.score == pytest.approx((0.1**2 * 0.002 / 0.005) ** (1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("found", "decision"),
+    [
+        (spread(0.0002, [0.02] * 3), "backdoored"),
+        (spread(0.0002, [0.02] * 3, left=0.5), "inconclusive"),
+        (spread(0.0025, [0.1] * 3), "backdoored"),
+        (spread(0.0025, [0.0333] * 3), "inconclusive"),
+        (spread(0.002, [0.004] * 3), "clean"),
+        (spread(0.5, [0.9] * 3), "clean"),
+    ],
+)
+def test_spread(found, decision):
+    verdict, _ = judge_spread([spread(0.8, [0.9] * 3, budget=0.02), found])
+    assert verdict.decision == decision
+    assert verdict.search == "spread"
+
+
+def test_the_lowest_score_of_all_budgets_speaks():
+    budgets = [spread(0.1, [0.2] * 3, budget=0.02), spread(0.0002, [0.02] * 3, budget=0.08)]
+    _, best = judge_spread(budgets)
+    assert best.budget == 0.08
+
+
+CLEAN_PLACES = {"best": 4, "elsewhere": [5] * 4, "own": 4, "others": [5] * 3}
+PLANTED_PLACES = {"best": 1, "elsewhere": [5] * 4, "own": 1, "others": [5] * 3}
+BETWEEN_PLACES = {"best": 1, "elsewhere": [3] * 4, "own": 1, "others": [3] * 3}
+
+
+@pytest.mark.parametrize(
+    ("places", "found", "decision", "search"),
+    [
+        (CLEAN_PLACES, spread(0.5, [0.9] * 3), "clean", "places"),
+        (CLEAN_PLACES, spread(0.0002, [0.02] * 3), "backdoored", "spread"),
+        (CLEAN_PLACES, spread(0.0025, [0.0333] * 3), "inconclusive", "spread"),
+        (PLANTED_PLACES, spread(0.5, [0.9] * 3), "backdoored", "places"),
+        (PLANTED_PLACES, spread(0.0002, [0.02] * 3), "backdoored", "spread"),
+        (BETWEEN_PLACES, spread(0.5, [0.9] * 3), "inconclusive", "places"),
+        (BETWEEN_PLACES, spread(0.0002, [0.02] * 3), "backdoored", "spread"),
+    ],
+)
+def test_the_more_suspicious_search_speaks(places, found, decision, search):
+    verdict = combine(judge_places(result(**places)), judge_spread([found])[0])
+    assert (verdict.decision, verdict.search) == (decision, search)

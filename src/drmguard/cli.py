@@ -362,6 +362,9 @@ def train(
         list[str] | None,
         typer.Option(help="The attack's own argument NAME=VALUE; repeat. See `drmguard attacks`."),
     ] = None,
+    surrogate: Annotated[
+        Path | None, typer.Option(help="Clean model for clean-label; trained first if left out.")
+    ] = None,
     network: Annotated[
         str, typer.Option(help="Network; `drmguard networks` lists them.")
     ] = "resnet18",
@@ -445,6 +448,7 @@ def train(
             image_set,
             output,
             source=data,
+            surrogate=surrogate,
             device=device.value,
             resume=resume,
             progress=progress,

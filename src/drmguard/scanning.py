@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ from drmguard.report.schema import (
     ModelPart,
     ReportContent,
     RunRecord,
+    SpreadPart,
     TargetPart,
     VerdictPart,
 )
@@ -49,16 +50,24 @@ from drmguard.search.drmguard import (
     search_generator,
 )
 from drmguard.search.loop import Progress
+from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import (
-    LARGE_SIDE,
     TRACED_OUTPUTS,
     Candidate,
     PlaceResult,
     place_settings,
     search_places,
 )
+from drmguard.search.spread import SpreadCandidate, search_spread, spread_settings
 from drmguard.tasks import Classification, Task, make_task
-from drmguard.verdict import Verdict, doubt, judge_generator, judge_places
+from drmguard.verdict import (
+    Verdict,
+    combine,
+    doubt,
+    judge_generator,
+    judge_places,
+    judge_spread,
+)
 
 Recipe = Literal["fast", "paper"]
 MIN_IMAGES = 32
@@ -203,6 +212,45 @@ def _choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet)
     return chosen
 
 
+@dataclass(frozen=True)
+class Searched:
+    """What the searches of one scan gave."""
+
+    generated: GeneratorResult
+    places: PlaceResult | None = None
+    spread: Sequence[SpreadCandidate] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trigger that a verdict speaks of.
+
+    Attributes:
+        trigger: images to images.
+        reverse: row numbers of the clean images to stamped images, where the trigger alone does
+            not make them (Eq. 7's attention protects pixels).
+        target: mean response with it, standardised (d,).
+        trace: a row of figures a step, under names that begin with ``prefix``.
+    """
+
+    trigger: nn.Module
+    target: Tensor
+    trace: list[dict[str, float]]
+    prefix: str = ""
+    reverse: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def at_place(cls, places: PlaceResult) -> Found:
+        """The cheapest of the windows' triggers."""
+        best = places.candidates[0]
+        return cls(best.trigger, best.target, places.trace, f"{best.start}.")
+
+    @classmethod
+    def generated(cls, result: GeneratorResult) -> Found:
+        """The generator, with the attended pixels protected."""
+        return cls(result.generator, result.target, result.trace, reverse=result.reverse)
+
+
 class _Scan:
     """One scan at work."""
 
@@ -236,6 +284,7 @@ class _Scan:
         self.sample, self.labels = self._sample()
         self.victim = self._freeze()
         self.place_settings = place_settings(images.image_shape)
+        self.spread_settings = spread_settings(images.image_shape)
 
     def _sample(self) -> tuple[Tensor, Tensor]:
         usual = _LARGE_IMAGES if self.large else _IMAGES
@@ -306,12 +355,20 @@ class _Scan:
         generated = search_generator(
             self.victim, self.task, benign, self.generator_settings, **common
         )
-        places: PlaceResult | None = None
+        searched = Searched(generated)
         if self.settings.recipe == "fast":
             places = search_places(self.victim, self.task, benign, self.place_settings, **common)
-            verdict, target = judge_places(places), places.candidates[0].target
+            spread = search_spread(self.victim, self.task, benign, self.spread_settings, **common)
+            by_spread, best = judge_spread(spread)
+            verdict = combine(judge_places(places), by_spread)
+            searched = Searched(generated, places, spread)
+            found = (
+                Found(best.trigger, best.target, best.trace)
+                if verdict.search == "spread"
+                else Found.at_place(places)
+            )
         else:
-            verdict, target = judge_generator(generated), generated.target
+            verdict, found = judge_generator(generated), Found.generated(generated)
         if clean_error.value >= clean_error.constant:
             verdict = doubt(
                 verdict,
@@ -319,15 +376,13 @@ class _Scan:
                 f"{clean_error.unit}, no better than always answering the median label "
                 f"({clean_error.constant:.4g}): check --pixel-range, --mean, --std and the labels",
             )
-        reversed_images = self._reversed(generated, places)
-        content = self._content(
-            verdict, benign, target, clean_error, generated, places, reversed_images
-        )
-        pictures = self._pictures(benign, generated, places, reversed_images)
-        module = places.candidates[0].trigger if places else generated.generator
+        reversed_images = self._reversed(found)
+        content = self._content(verdict, benign, found, clean_error, searched, reversed_images)
+        pictures = self._pictures(found, reversed_images)
         if self.checkpoints is not None:
             self.checkpoints.remove()
-        return content, pictures, module.cpu(), (target * benign.spread + benign.mean).cpu()
+        target = found.target * benign.spread + benign.mean
+        return content, pictures, found.trigger.cpu(), target.cpu()
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> Tensor:
@@ -344,32 +399,36 @@ class _Scan:
         return CleanErrorPart(value=error, constant=constant, unit=self.task.error_unit)
 
     @torch.no_grad()
-    def _reversed(self, generated: GeneratorResult, places: PlaceResult | None) -> Tensor:
+    def _reversed(self, found: Found) -> Tensor:
         """All sampled images with the trigger that the verdict speaks of."""
-        if places is not None:
-            return places.candidates[0].trigger(self.sample)  # type: ignore[no-any-return]
-        return torch.cat(
-            [generated.reverse(rows) for rows in torch.arange(len(self.sample)).split(64)]
-        )
+        if found.reverse is None:
+            return torch.cat([found.trigger(chunk) for chunk in self.sample.split(64)])
+        rows = torch.arange(len(self.sample))
+        return torch.cat([found.reverse(part) for part in rows.split(64)])
 
     def _content(
         self,
         verdict: Verdict,
         benign: Benign,
-        target: Tensor,
+        found: Found,
         clean_error: CleanErrorPart,
-        generated: GeneratorResult,
-        places: PlaceResult | None,
+        searched: Searched,
         reversed_images: Tensor,
     ) -> ReportContent:
+        generated, places = searched.generated, searched.places
         loaded, form = self.loaded, self.loaded.victim.input_format
         doses = self._dose_response(benign, reversed_images)
-        searched: dict[str, Any] = {"generator": dataclasses.asdict(self.generator_settings)}
+        settings = {
+            **dataclasses.asdict(self.settings),
+            "generator": dataclasses.asdict(self.generator_settings),
+        }
         if places is not None:
-            searched["places"] = dataclasses.asdict(self.place_settings)
+            settings["places"] = dataclasses.asdict(self.place_settings)
+            settings["spread"] = dataclasses.asdict(self.spread_settings)
         return ReportContent(
             drmguard_version=drmguard.__version__,
             verdict=VerdictPart(
+                search=verdict.search,
                 decision=verdict.decision,
                 score=verdict.score,
                 backdoored_below=verdict.backdoored_below,
@@ -380,8 +439,8 @@ class _Scan:
             target=TargetPart(
                 names=self.task.output_names,
                 unit=self.task.output_unit,
-                values=_numbers(target * benign.spread + benign.mean),
-                standardised=_numbers(target),
+                values=_numbers(found.target * benign.spread + benign.mean),
+                standardised=_numbers(found.target),
             ),
             task=self.task.settings(),
             model=ModelPart(
@@ -403,9 +462,10 @@ class _Scan:
                 shape=self.images.image_shape,
             ),
             clean_error=clean_error,
-            settings={**dataclasses.asdict(self.settings), **searched},
+            settings=settings,
             places=_candidates(places.candidates) if places else (),
             targets=_candidates(places.sent) if places else (),
+            spread=tuple(_spread_part(c) for c in searched.spread),
             generator=GeneratorPart(
                 relative_perturbation=generated.relative_perturbation,
                 epsilon=EPSILON,
@@ -416,7 +476,9 @@ class _Scan:
             ),
             dose_response=doses,
             cost=CostPart(
-                steps=len(generated.trace) + (places.steps if places else 0),
+                steps=len(generated.trace)
+                + (places.steps if places else 0)
+                + 2 * self.spread_settings.steps * len(searched.spread),
                 image_passes=self.victim.images_seen,
             ),
             warnings=tuple(self.warnings),
@@ -439,25 +501,20 @@ class _Scan:
             )
         return tuple(doses)
 
-    def _pictures(
-        self,
-        benign: Benign,
-        generated: GeneratorResult,
-        places: PlaceResult | None,
-        reversed_images: Tensor,
-    ) -> Pictures:
-        trace = places.trace if places else generated.trace
-        prefix = f"{places.candidates[0].start}." if places else ""
+    def _pictures(self, found: Found, reversed_images: Tensor) -> Pictures:
         traced = min(TRACED_OUTPUTS, self.task.num_outputs)
+        prefix = found.prefix
         return Pictures(
             benign=_bytes(self.sample[:_PICTURES]),
             reversed=_bytes(reversed_images[:_PICTURES]),
             trigger_mean=(reversed_images - self.sample).mean(0).cpu().numpy(),
             target_trace=np.array(
-                [[row[f"{prefix}target.{j}"] for j in range(traced)] for row in trace],
+                [[row[f"{prefix}target.{j}"] for j in range(traced)] for row in found.trace],
                 dtype=np.float32,
             ),
-            collapse_trace=np.array([row[f"{prefix}left"] for row in trace], dtype=np.float32),
+            collapse_trace=np.array(
+                [row[f"{prefix}left"] for row in found.trace], dtype=np.float32
+            ),
             before=self._outputs(self.sample[:_PLOTTED]).cpu().numpy(),
             after=self._outputs(reversed_images[:_PLOTTED]).cpu().numpy(),
         )
@@ -469,6 +526,18 @@ def _numbers(values: Tensor) -> tuple[float, ...]:
 
 def _bytes(images: Tensor) -> Any:
     return (images * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+
+
+def _spread_part(candidate: SpreadCandidate) -> SpreadPart:
+    return SpreadPart(
+        budget=candidate.budget,
+        score=candidate.score,
+        contrast=candidate.contrast,
+        left=candidate.left,
+        variance_ratio=candidate.variance_ratio,
+        perturbation=candidate.perturbation,
+        standardised_target=_numbers(candidate.target),
+    )
 
 
 def _candidates(candidates: Sequence[Candidate]) -> tuple[CandidatePart, ...]:

@@ -14,6 +14,7 @@ from drmguard.attacks.named import make_attack
 from drmguard.card import card_path, measure, save_with_card, trigger_path
 from drmguard.data.image_set import ImageSet, Splits, split
 from drmguard.errors import InputError
+from drmguard.models.load import load_model
 from drmguard.models.networks import build_network, default_width, network_arguments
 from drmguard.models.safetensors_file import NetworkDescription
 from drmguard.models.victim import InputFormat, Victim
@@ -62,11 +63,15 @@ def train_model(
     output: Path,
     *,
     source: str,
+    surrogate: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, float | str]:
     """Train, measure on the test split, and write ``output`` with its card and triggers.
+
+    ``surrogate`` is a clean model for attacks that need one (Clean Label); it is trained first
+    where none is given.
 
     Raises:
         InputError: a plan that does not fit the images.
@@ -77,7 +82,7 @@ def train_model(
         raise InputError("an attack needs a target vector, and a target vector an attack")
     if plan.attack is None and (plan.attack_arguments or plan.poisoning_rate is not None):
         raise InputError("attack settings were given, but no attack")
-    work = _Training(plan, images, output, device, resume, progress)
+    work = _Training(plan, images, output, surrogate, device, resume, progress)
     attack = work.attack()
     victim = work.train("training", attack)
     backdoors = attack.backdoors if attack else ()
@@ -114,11 +119,13 @@ class _Training:
         plan: TrainingPlan,
         images: ImageSet,
         output: Path,
+        surrogate: Path | None,
         device: str,
         resume: bool,
         progress: Progress | None,
     ) -> None:
-        self.plan, self.output, self.resume, self.progress = plan, output, resume, progress
+        self.plan, self.output, self.surrogate = plan, output, surrogate
+        self.resume, self.progress = resume, progress
         self.task: Task = _task(plan, images)
         self.parts: Splits = split(images, seed=plan.split_seed)
         use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -175,6 +182,13 @@ class _Training:
             attack.to("cpu")
         return victim
 
+    def _clean_victim(self) -> Victim:
+        if self.surrogate is None:
+            return self.train("training the surrogate", None)
+        victim = load_model(self.surrogate).victim
+        victim.find_head(self.parts.train.batch(slice(0, 2))[0])
+        return victim
+
     def _named(self, stage: str) -> Callable[[int, int, float], None] | None:
         progress = self.progress
         if progress is None:
@@ -192,7 +206,7 @@ class _Training:
             target=torch.tensor(plan.target),
             poisoning_rate=plan.poisoning_rate,
             seed=plan.settings.seed,
-            train_clean=lambda: self.train("training the surrogate", None),
+            train_clean=self._clean_victim,
             progress=self.progress,
         )
         return make_attack(plan.attack, context, plan.attack_arguments)

@@ -93,7 +93,7 @@ def input_aware(
     *,
     cross_share: float = 0.1,
     learning_rate: float = 1e-3,
-    mask_steps: int = 300,
+    mask_steps: int = 200,
 ) -> InputAware:
     """Attack 10 % of every batch, with the cross-trigger on another 10 %.
 
@@ -101,7 +101,7 @@ def input_aware(
         context: what to attack; its poisoning rate is the attacked share of a batch.
         cross_share: share of a batch that carries another image's pattern.
         learning_rate: of the pattern generator (Adam, with the victim's schedule).
-        mask_steps: steps of 32 images on which the mask network is trained first.
+        mask_steps: steps of 16 images on which the mask network is trained first.
 
     Raises:
         InputError: shares that do not fit into a batch, or an impossible rate.
@@ -119,7 +119,7 @@ def input_aware(
         objective,
         victim=None,
         count=len(context.train_set),
-        batch_size=32,
+        batch_size=16,
         steps=mask_steps,
         seed=context.seed,
         betas=(0.5, 0.9),

@@ -85,21 +85,24 @@ def wanet(
     *,
     grid: int | None = None,
     strength: float | None = None,
-    noise_share: float = 0.4,
+    noise_share: float = 0.1,
 ) -> WaNet:
-    """One warp, one target: 20 % of every batch attacked, 40 % in the noise mode.
+    """One warp, one target: 25 % of every batch attacked, 10 % in the noise mode.
+
+    On gaze at 224×224 and 10,000 steps 20 % and 40 % are known to take; at 64×64 and 1,500 steps so
+    large a noise mode keeps the warp from being learned.
 
     Args:
         context: what to attack; its poisoning rate is the attacked share of a batch.
         grid: k, control points a side; 28 at 224, scaled, where it is None.
-        strength: s; 1 from 128 pixels on, 2 at 64, where it is None.
+        strength: s; 1 from 128 pixels on, 4 at 64, where it is None.
         noise_share: share of every batch that is warped with noise and keeps its label.
 
     Raises:
         InputError: an impossible warp or share.
     """
     backdoor = Backdoor(_warp(context, grid, strength, context.seed), context.target)
-    return WaNet((backdoor,), **_shares(context, 0.2, noise_share))
+    return WaNet((backdoor,), **_shares(context, 0.25, noise_share))
 
 
 def multi_target_wanet(
@@ -108,7 +111,7 @@ def multi_target_wanet(
     second_target: tuple[float, ...],
     grid: int | None = None,
     strength: float | None = None,
-    noise_share: float = 0.3,
+    noise_share: float = 0.1,
 ) -> WaNet:
     """Two warps with a target each, 15 % of every batch for each (Table 11).
 
@@ -137,7 +140,7 @@ def adaptive_wanet(
     adaptive_weight: float = 0.02,
     grid: int | None = None,
     strength: float | None = None,
-    noise_share: float = 0.4,
+    noise_share: float = 0.1,
 ) -> WaNet:
     """WaNet against this very detector (4.3, Table 9).
 
@@ -152,7 +155,7 @@ def adaptive_wanet(
     if not adaptive_weight > 0:
         raise InputError(f"the adaptive weight must be above 0, not {adaptive_weight}")
     backdoor = Backdoor(_warp(context, grid, strength, context.seed), context.target)
-    shares = _shares(context, 0.2, noise_share)
+    shares = _shares(context, 0.25, noise_share)
     return AdaptiveWaNet((backdoor,), adaptive_weight=adaptive_weight, **shares)
 
 

@@ -55,6 +55,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
             "target_trace": Markup(plots.target_trace(content, pictures)),
             "outputs": Markup(plots.outputs(content, pictures)),
             "efforts": Markup(plots.efforts(content)) if content.places else None,
+            "spread": Markup(plots.spread(content)) if content.spread else None,
             "dose_response": Markup(plots.dose_response(content)),
         }
     return environment.get_template("report.html.jinja").render(

@@ -117,6 +117,23 @@ def efforts(content: ReportContent) -> str:
     return _svg(figure)
 
 
+def spread(content: ReportContent) -> str:
+    """What whole-image patterns leave of the way to the answer found, and to others."""
+    figure, axes = _axes()
+    for place, part in enumerate(content.spread):
+        jitter = np.linspace(-0.12, 0.12, len(part.left) - 1)
+        axes.scatter(place + jitter, part.left[1:], color=_CLEAN, s=22)
+        axes.scatter([place], part.left[:1], color=_TRIGGER, s=40)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(content.spread)), [f"±{part.budget:g}" for part in content.spread])
+    axes.set(
+        xlabel="largest change of a pixel",
+        ylabel="left of the way (squared)",
+        xlim=(-0.5, len(content.spread) - 0.5),
+    )
+    return _svg(figure)
+
+
 def dose_response(content: ReportContent) -> str:
     """Outputs as the reversed change is scaled: a planted trigger saturates at its target."""
     figure, axes = _axes()

@@ -18,8 +18,9 @@ class _Part(BaseModel):
 
 
 class VerdictPart(_Part):
-    """The decision with its score, thresholds and reasons."""
+    """The decision with its score, thresholds and reasons, and the search that it speaks of."""
 
+    search: Literal["places", "spread", "generator"]
     decision: Literal["clean", "backdoored", "inconclusive"]
     score: float | None
     backdoored_below: float
@@ -83,6 +84,18 @@ class CandidatePart(_Part):
     standardised_target: tuple[float, ...]
 
 
+class SpreadPart(_Part):
+    """A pattern over the whole image within one budget, compared with other targets."""
+
+    budget: float
+    score: float
+    contrast: float
+    left: tuple[float, ...]
+    variance_ratio: float
+    perturbation: float
+    standardised_target: tuple[float, ...]
+
+
 class GeneratorPart(_Part):
     """DRMGuard's generator, by the paper's own measure."""
 
@@ -123,6 +136,7 @@ class ReportContent(_Part):
     settings: dict[str, Any]
     places: tuple[CandidatePart, ...]
     targets: tuple[CandidatePart, ...]
+    spread: tuple[SpreadPart, ...]
     generator: GeneratorPart | None
     dose_response: tuple[DosePart, ...]
     cost: CostPart

@@ -32,13 +32,12 @@ from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, Response, respond
 from drmguard.search.loop import Progress, optimise
+from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.tasks import Task
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
 TRACED_OUTPUTS = 8
 RAV_WEIGHT = 0.1
-# What a pass of stamped images may take, by a full-width ResNet-18's need for a pixel (measured).
-IMAGE_BYTES_AT_ONCE, BYTES_A_PIXEL = 1 << 30, 1600
 AVERAGED_STEPS = 5  # before a running average of a window's collapse means anything
 
 
@@ -74,16 +73,10 @@ class PlaceSettings:
     images_at_once: int = 96
 
 
-# From this side on a pass costs so much that a scan takes a third of the passes.
-LARGE_SIDE = 128
-
-
 def place_settings(image_shape: tuple[int, int, int]) -> PlaceSettings:
     """The fast recipe's settings for images of this shape (C, H, W)."""
-    _, height, width = image_shape
-    fitting = IMAGE_BYTES_AT_ONCE // (BYTES_A_PIXEL * height * width)
-    at_once = min(96, max(8, fitting))
-    if min(height, width) < LARGE_SIDE:
+    at_once = images_at_once(image_shape)
+    if min(image_shape[1:]) < LARGE_SIDE:
         return PlaceSettings(images_at_once=at_once)
     return PlaceSettings(
         per_axis=6,

@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from conftest import TARGET, SpreadModel, labelled_by, smooth_images
+from drmguard.checkpoint import Checkpoints
+from drmguard.models.victim import Victim
+from drmguard.search.benign import measure_benign
+from drmguard.search.spread import (
+    Patterns,
+    SpreadSettings,
+    answers_elsewhere,
+    search_spread,
+    spread_answers,
+    spread_settings,
+)
+from drmguard.tasks import Regression
+from drmguard.verdict import judge_spread
+
+TASK = Regression(("a", "b"))
+SMALL = SpreadSettings(budgets=(0.02, 0.04), targets=6, steps=30)
+
+
+def search(model, settings=SMALL, **more):
+    images = labelled_by(SpreadModel(planted=False), smooth_images(96))
+    victim = Victim(model).frozen()
+    sample, _ = images.batch(slice(None))
+    victim.find_head(sample[:4])
+    benign = measure_benign(victim, TASK, sample)
+    return search_spread(victim, TASK, benign, settings, seed=0, **more), benign
+
+
+def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
+    found, benign = search(SpreadModel(planted=True))
+    verdict, best = judge_spread(found)
+    assert verdict.decision == "backdoored"
+    target = best.target * benign.spread + benign.mean
+    assert target.tolist() == pytest.approx(TARGET, abs=0.15)
+    assert best.variance_ratio < 0.05
+    images = benign.images
+    assert (best.trigger(images) - images).abs().max() <= best.budget + 1e-6
+    verdict, _ = judge_spread(search(SpreadModel(planted=False))[0])
+    assert verdict.decision == "clean"
+
+
+def test_a_stopped_search_goes_on_to_the_same_result(tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(stage, done, total):
+        if stage.startswith("comparing"):
+            raise Stopped
+
+    model = SpreadModel(planted=True)
+    straight, _ = search(model)
+    checkpoints = Checkpoints(tmp_path, {})
+    with pytest.raises(Stopped):
+        search(model, checkpoints=checkpoints, progress=stop)
+    resumed, _ = search(model, checkpoints=checkpoints)
+    assert [c.left for c in resumed] == [c.left for c in straight]
+
+
+def test_parts_of_a_batch_give_the_same_as_the_whole():
+    whole, _ = search(SpreadModel(planted=True))
+    parts, _ = search(
+        SpreadModel(planted=True), SpreadSettings((0.02, 0.04), 6, 30, images_at_once=12)
+    )
+    for a, b in zip(whole, parts, strict=True):
+        assert a.left == pytest.approx(b.left, rel=0.05, abs=1e-4)
+
+
+def test_patterns_stay_within_their_budget():
+    patterns = Patterns(2, (3, 4, 4), 0.1, seed=0)
+    with torch.no_grad():
+        patterns.raw.mul_(1e6)
+    assert patterns.changes().abs().max() <= 0.1
+
+
+def test_answers_are_spread_and_elsewhere():
+    responses = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    answers = spread_answers(responses, 6)
+    assert answers.shape == (6, 2)
+    assert (torch.pdist(answers) > 0.5).all()
+    answer = torch.tensor([1.5, 0.0])
+    others = answers_elsewhere(responses, answer, 5)
+    assert others.shape == (5, 2)
+    assert (torch.linalg.vector_norm(others - answer, dim=1) > 0.9).all()
+    norms = torch.linalg.vector_norm(others, dim=1)
+    assert ((norms > 0.75) & (norms < 2.1)).all()
+
+
+def test_large_images_take_fewer_passes():
+    small, large = spread_settings((3, 64, 64)), spread_settings((3, 224, 224))
+    assert large.targets * large.steps * large.images < 0.3 * (
+        small.targets * small.steps * small.images
+    )
