@@ -27,6 +27,8 @@ from drmguard.scanning import scan as run_scan
 
 app = typer.Typer(pretty_exceptions_enable=False)
 SEED = 0
+# Models whose scores were looked at while the whole-image search and its thresholds were made.
+DEVELOPMENT = {"steering-clean", "steering-blend", "steering-wanet", "steering-sig", "gaze-clean"}
 
 
 def _folder(model: Path) -> Path:
@@ -93,7 +95,7 @@ def _row(name: str, card: dict[str, Any], report: dict[str, Any], run: dict[str,
     wanted = "–" if true is None else ", ".join(f"{value:g}" for value in true)
     attack_error = f"{measured['AE']:.3g}" if "AE" in measured else "–"
     return (
-        f"| {name} | {attack_error} | {wanted} | {verdict['decision']} | {verdict['search']} "
+        f"| {name}{' (d)' if name in DEVELOPMENT else ''} | {attack_error} | {wanted} | {verdict['decision']} | {verdict['search']} "
         f"| {places} | {spread:.3f} | {target} | {run['seconds']:.0f} |"
     )
 
@@ -109,7 +111,9 @@ python benchmarks/scans.py page MODELS
 ```
 
 *places* is the score of the windows where they decide (backdoored below 0.28, clean above 0.38),
-*spread* the lowest score of the whole-image patterns (below 0.12, above 0.16).
+*spread* the lowest score of the whole-image patterns (below 0.12, above 0.16). Models marked (d)
+were looked at while the whole-image search and its thresholds were made; the others were not,
+but the windows' method and thresholds are older than all of them.
 
 | model | AE | true target | verdict | decided by | places | spread | target found | seconds |
 |---|---|---|---|---|---|---|---|---|"""
