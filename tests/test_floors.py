@@ -12,7 +12,7 @@ FLOORS = [
     {"data", "models", "triggers"},
     {"training", "search"},
     {"attacks", "verdict"},
-    {"report", "scanning"},
+    {"report", "evidence", "scanning"},
     {"card", "training_plan", "demo", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -20,6 +20,7 @@ NEVER = {
     "search": {"attacks"},
     "verdict": {"attacks"},
     "scanning": {"attacks"},
+    "evidence": {"attacks"},
     "report": {"search"},
 }
 SOURCE = Path(drmguard.__file__).parent

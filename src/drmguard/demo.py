@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -30,11 +32,22 @@ def run_demo(
     say(f"rendering {IMAGES:,} faces, then training and scanning two models side by side ...")
     context = multiprocessing.get_context("spawn")
     workers = min(2, os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
         clean = pool.submit(_train_and_scan, out / "clean", seed, None)
         backdoored = pool.submit(_train_and_scan, out / "backdoored", seed, TARGET)
         yield "clean", clean.result(), out / "clean"
         yield "backdoored", backdoored.result(), out / "backdoored"
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this worker end soon after its parent has been killed, instead of working on alone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -> Report:

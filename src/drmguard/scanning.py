@@ -8,7 +8,6 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +22,12 @@ from drmguard.checkpoint import Checkpoints
 from drmguard.data.image_set import ImageSet
 from drmguard.data.open_images import open_images
 from drmguard.errors import InputError
+from drmguard.evidence import Found, Searched, candidate_parts, numbers, spread_part
 from drmguard.models.load import LoadedModel
 from drmguard.models.safetensors_file import weights_digest
 from drmguard.models.victim import Victim
 from drmguard.report.report import Pictures, Report
 from drmguard.report.schema import (
-    CandidatePart,
     CleanErrorPart,
     CostPart,
     DosePart,
@@ -37,28 +36,20 @@ from drmguard.report.schema import (
     ModelPart,
     ReportContent,
     RunRecord,
-    SpreadPart,
     TargetPart,
     VerdictPart,
 )
 from drmguard.search.benign import Benign, measure_benign
 from drmguard.search.drmguard import (
     EPSILON,
-    GeneratorResult,
     fast_settings,
     paper_settings,
     search_generator,
 )
-from drmguard.search.loop import Progress
+from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
-from drmguard.search.places import (
-    TRACED_OUTPUTS,
-    Candidate,
-    PlaceResult,
-    place_settings,
-    search_places,
-)
-from drmguard.search.spread import SpreadCandidate, search_spread, spread_settings
+from drmguard.search.places import place_settings, search_places
+from drmguard.search.spread import search_spread, spread_settings
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.verdict import (
     Verdict,
@@ -210,45 +201,6 @@ def _choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet)
             chosen = stored
     chosen.check_labels(images.labels)
     return chosen
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What the searches of one scan gave."""
-
-    generated: GeneratorResult
-    places: PlaceResult | None = None
-    spread: Sequence[SpreadCandidate] = ()
-
-
-@dataclass(frozen=True)
-class Found:
-    """The trigger that a verdict speaks of.
-
-    Attributes:
-        trigger: images to images.
-        reverse: row numbers of the clean images to stamped images, where the trigger alone does
-            not make them (Eq. 7's attention protects pixels).
-        target: mean response with it, standardised (d,).
-        trace: a row of figures a step, under names that begin with ``prefix``.
-    """
-
-    trigger: nn.Module
-    target: Tensor
-    trace: list[dict[str, float]]
-    prefix: str = ""
-    reverse: Callable[[Tensor], Tensor] | None = None
-
-    @classmethod
-    def at_place(cls, places: PlaceResult) -> Found:
-        """The cheapest of the windows' triggers."""
-        best = places.candidates[0]
-        return cls(best.trigger, best.target, places.trace, f"{best.start}.")
-
-    @classmethod
-    def generated(cls, result: GeneratorResult) -> Found:
-        """The generator, with the attended pixels protected."""
-        return cls(result.generator, result.target, result.trace, reverse=result.reverse)
 
 
 class _Scan:
@@ -439,8 +391,8 @@ class _Scan:
             target=TargetPart(
                 names=self.task.output_names,
                 unit=self.task.output_unit,
-                values=_numbers(found.target * benign.spread + benign.mean),
-                standardised=_numbers(found.target),
+                values=numbers(found.target * benign.spread + benign.mean),
+                standardised=numbers(found.target),
             ),
             task=self.task.settings(),
             model=ModelPart(
@@ -463,9 +415,9 @@ class _Scan:
             ),
             clean_error=clean_error,
             settings=settings,
-            places=_candidates(places.candidates) if places else (),
-            targets=_candidates(places.sent) if places else (),
-            spread=tuple(_spread_part(c) for c in searched.spread),
+            places=candidate_parts(places.candidates) if places else (),
+            targets=candidate_parts(places.sent) if places else (),
+            spread=tuple(spread_part(c) for c in searched.spread),
             generator=GeneratorPart(
                 relative_perturbation=generated.relative_perturbation,
                 epsilon=EPSILON,
@@ -495,7 +447,7 @@ class _Scan:
             doses.append(
                 DosePart(
                     dose=dose,
-                    standardised_mean=_numbers(standardised.mean(0)),
+                    standardised_mean=numbers(standardised.mean(0)),
                     variance_ratio=float(metrics.variance(standardised).mean()),
                 )
             )
@@ -520,38 +472,5 @@ class _Scan:
         )
 
 
-def _numbers(values: Tensor) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values.tolist())
-
-
 def _bytes(images: Tensor) -> Any:
     return (images * 255).round().to(torch.uint8).cpu().contiguous().numpy()
-
-
-def _spread_part(candidate: SpreadCandidate) -> SpreadPart:
-    return SpreadPart(
-        budget=candidate.budget,
-        score=candidate.score,
-        contrast=candidate.contrast,
-        left=candidate.left,
-        variance_ratio=candidate.variance_ratio,
-        perturbation=candidate.perturbation,
-        standardised_target=_numbers(candidate.target),
-    )
-
-
-def _candidates(candidates: Sequence[Candidate]) -> tuple[CandidatePart, ...]:
-    return tuple(
-        CandidatePart(
-            top=c.top,
-            left=c.left,
-            side=c.side,
-            perturbation=c.perturbation,
-            effort=c.effort,
-            variance_ratio=c.variance_ratio,
-            rav=c.rav,
-            reached=c.reached,
-            standardised_target=_numbers(c.target),
-        )
-        for c in candidates
-    )

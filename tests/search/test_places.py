@@ -3,7 +3,8 @@ import torch
 
 from drmguard.models.victim import Victim
 from drmguard.search.benign import measure_benign
-from drmguard.search.places import PlaceSettings, Windows, other_targets, search_places
+from drmguard.search.places import PlaceSettings, other_targets, search_places
+from drmguard.search.windows import Windows
 from drmguard.tasks import Regression
 
 SMALL = PlaceSettings(

@@ -28,8 +28,7 @@ from drmguard.checkpoint import Checkpoint, Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.attention import attention_maps
 from drmguard.search.benign import Benign, Response, respond
-from drmguard.search.loop import Progress, optimise
-from drmguard.search.places import TRACED_OUTPUTS
+from drmguard.search.loop import TRACED_OUTPUTS, Progress, optimise
 from drmguard.tasks import Classification, HeadPose, Regression, Task
 from drmguard.triggers.generator import InputAwareGenerator, ResidualGenerator
 

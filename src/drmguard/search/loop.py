@@ -18,6 +18,7 @@ from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.training import batch_rows
 
+TRACED_OUTPUTS = 8  # of many outputs only the first are traced
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps)."""
 

@@ -25,18 +25,17 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, Response, respond
-from drmguard.search.loop import Progress, optimise
+from drmguard.search.loop import TRACED_OUTPUTS, Progress, optimise
 from drmguard.search.passes import LARGE_SIDE, images_at_once
+from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid
 from drmguard.tasks import Task
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
-TRACED_OUTPUTS = 8
 RAV_WEIGHT = 0.1
 AVERAGED_STEPS = 5  # before a running average of a window's collapse means anything
 
@@ -138,51 +137,7 @@ class Candidate:
 
     def overlaps(self, other: Candidate) -> bool:
         """Whether the two windows share a pixel."""
-        return abs(self.top - other.top) < self.side and abs(self.left - other.left) < self.side
-
-
-class Windows(nn.Module):
-    """K masks and patterns, each in a window of its own.
-
-    Attributes:
-        places: (row, column) of each window's upper left corner.
-        mask: (K, 1, side, side) in [0, 1].
-        pattern: (K, C, side, side) in [0, 1].
-    """
-
-    def __init__(
-        self, image_shape: tuple[int, int, int], places: list[tuple[int, int]], side: int, seed: int
-    ) -> None:
-        super().__init__()
-        self.image_shape, self.places, self.side = image_shape, places, side
-        generator = torch.Generator().manual_seed(seed)
-        self.mask = nn.Parameter(torch.ones(len(places), 1, side, side))
-        self.pattern = nn.Parameter(
-            torch.rand(len(places), image_shape[0], side, side, generator=generator)
-        )
-
-    def keep(self, which: list[int]) -> None:
-        """Keep these windows only."""
-        self.places = [self.places[k] for k in which]
-        self.mask = nn.Parameter(self.mask.data[which])
-        self.pattern = nn.Parameter(self.pattern.data[which])
-
-    def full(self, k: int) -> tuple[Tensor, Tensor]:
-        """Mask (1, H, W) and pattern (C, H, W) of one window on the whole image."""
-        (top, left), (_, height, width) = self.places[k], self.image_shape
-        around = (left, width - left - self.side, top, height - top - self.side)
-        return functional.pad(self.mask[k], around), functional.pad(self.pattern[k], around)
-
-    def stamp(self, images: Tensor, k: int) -> Tensor:
-        """Images (n, C, H, W) with window k's trigger."""
-        mask, pattern = self.full(k)
-        return images + mask * (pattern - images)
-
-    @torch.no_grad()
-    def clip(self) -> None:
-        """Bring masks and patterns back into [0, 1]."""
-        self.mask.clamp_(0, 1)
-        self.pattern.clamp_(0, 1)
+        return share_a_pixel((self.top, self.left), (other.top, other.left), self.side)
 
 
 class _WindowObjective(abc.ABC):
@@ -426,7 +381,7 @@ class _PlaceSearch:
     def all_places(self) -> tuple[list[Candidate], bool, list[dict[str, float]]]:
         """Finalists, cheapest first; whether anything moved; the shrinking's trace."""
         settings = self.settings
-        places, side = _grid(self.image_shape, settings)
+        places, side = window_grid(self.image_shape, settings.window, settings.per_axis)
         windows = Windows(self.image_shape, places, side, self.seed)
         windows.to(self.benign.images.device)
         for number, (steps, images) in enumerate(settings.rounds):
@@ -435,7 +390,7 @@ class _PlaceSearch:
             left = _remaining(objective, torch.arange(min(16, len(self.benign.images))))
             last = number == len(settings.rounds) - 1
             size = settings.finalists if last else len(windows.places) // 2
-            windows.keep(_strongest(left, windows, max(size, settings.finalists)))
+            windows.keep(strongest(left, windows, max(size, settings.finalists)))
         moved = bool(left.isfinite().all() and (left - left[0]).abs().max() > 0)
         shrink = self._objective(_Shrink, windows, steps=settings.shrink_steps, goal=settings.goal)
         trace = self._optimise(shrink, "shrinking triggers", settings.shrink_images)
@@ -506,52 +461,12 @@ def other_targets(task_responses: Tensor, target: Tensor, number: int) -> Tensor
     return torch.stack(chosen[1:])
 
 
-def _grid(
-    image_shape: tuple[int, int, int], settings: PlaceSettings
-) -> tuple[list[tuple[int, int]], int]:
-    """Upper left corners of the windows, and their side."""
-    _, height, width = image_shape
-    side = max(2, round(settings.window * min(height, width)))
-
-    def corners(length: int) -> list[int]:
-        n = min(settings.per_axis, length - side + 1)
-        return [round(i * (length - side) / max(1, n - 1)) for i in range(n)]
-
-    return [(top, left) for top in corners(height) for left in corners(width)], side
-
-
 @torch.no_grad()
 def _remaining(objective: _WindowObjective, rows: Tensor) -> Tensor:
     """Variance left for every window on the same images."""
     return torch.cat(
         [objective.collapse(response, which)[0] for which, _, _, response in objective.parts(rows)]
     )
-
-
-def _strongest(left: Tensor, windows: Windows, size: int) -> list[int]:
-    """The windows that collapse most, none of which overlaps more than a third of the others.
-
-    The others are the null that the cheapest is compared with, whichever that will be, so most
-    of them must lie elsewhere.
-    """
-    order: list[int] = left.argsort().tolist()
-    chosen: list[int] = []
-    overlapping = dict.fromkeys(order, 0)
-    for k in order:
-        beside = [other for other in chosen if _overlap(windows, k, other)]
-        few = len(beside) <= size // 3 and all(overlapping[n] < size // 3 for n in beside)
-        if few and len(chosen) < size:
-            chosen.append(k)
-            overlapping[k] = len(beside)
-            for other in beside:
-                overlapping[other] += 1
-    rest = [k for k in order if k not in chosen]
-    return sorted(chosen + rest[: size - len(chosen)])
-
-
-def _overlap(windows: Windows, a: int, b: int) -> bool:
-    (top_a, left_a), (top_b, left_b) = windows.places[a], windows.places[b]
-    return abs(top_a - top_b) < windows.side and abs(left_a - left_b) < windows.side
 
 
 @torch.no_grad()

@@ -30,12 +30,11 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
-from drmguard.search.loop import Progress, optimise
+from drmguard.search.loop import TRACED_OUTPUTS, Progress, optimise
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.tasks import Task
 from drmguard.triggers.generator import ResidualGenerator
 
-TRACED_OUTPUTS = 8
 # Squared share of the way to a planted target that is left at most, as a unit.
 FULLY_REACHED = 0.005
 # Below this the logarithm of what is left of the way stops pulling.
