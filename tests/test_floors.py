@@ -10,15 +10,17 @@ import drmguard
 FLOORS = [
     {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint"},
     {"data", "models", "triggers"},
-    {"training", "search"},
+    {"training", "search", "repair"},
     {"attacks", "verdict"},
-    {"report", "evidence", "scanning"},
+    {"report", "evidence", "scanning", "repairing"},
     {"card", "training_plan", "demo", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 NEVER = {
     "search": {"attacks"},
     "verdict": {"attacks"},
+    "repair": {"attacks"},
+    "repairing": {"attacks"},
     "scanning": {"attacks"},
     "evidence": {"attacks"},
     "report": {"search"},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from drmguard.errors import InputError
     from drmguard.models.load import LoadedModel, load_model
     from drmguard.models.victim import InputFormat, Victim
+    from drmguard.repairing import Repair, repair_model
     from drmguard.report.report import Report
     from drmguard.scanning import scan
     from drmguard.tasks import make_task
@@ -29,12 +30,14 @@ __all__ = [
     "InputError",
     "InputFormat",
     "LoadedModel",
+    "Repair",
     "Report",
     "Victim",
     "load_model",
     "load_trigger",
     "make_task",
     "open_images",
+    "repair_model",
     "scan",
 ]
 
@@ -43,12 +46,14 @@ _HOME = {
     "InputError": "drmguard.errors",
     "InputFormat": "drmguard.models.victim",
     "LoadedModel": "drmguard.models.load",
+    "Repair": "drmguard.repairing",
     "Report": "drmguard.report.report",
     "Victim": "drmguard.models.victim",
     "load_model": "drmguard.models.load",
     "load_trigger": "drmguard.triggers.trigger_file",
     "make_task": "drmguard.tasks",
     "open_images": "drmguard.data.open_images",
+    "repair_model": "drmguard.repairing",
     "scan": "drmguard.scanning",  # not scan.py: a submodule of that name would hide the function
 }
 

@@ -65,6 +65,13 @@ class SplitName(enum.StrEnum):
     test = "test"
 
 
+class MethodName(enum.StrEnum):
+    """The methods of :func:`drmguard.repair_model`."""
+
+    unlearning = "unlearning"
+    fine_tuning = "fine-tuning"
+
+
 class RenderedName(enum.StrEnum):
     """The embedded renderers."""
 
@@ -455,6 +462,81 @@ def train(
         )
     if not quiet:
         _print_figures(output, figures)
+
+
+@app.command()
+def repair(
+    model: Annotated[Path, typer.Argument(help=".safetensors file that describes itself.")],
+    images: Annotated[str, typer.Option(help=SourceHelp)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The repaired .safetensors.")],
+    scan_folder: Annotated[
+        Path | None,
+        typer.Option("--scan", help="Report of a scan of the model; scanned first if left out."),
+    ] = None,
+    method: Annotated[MethodName, typer.Option(help="How to repair.")] = MethodName.unlearning,
+    max_loss: Annotated[
+        float, typer.Option(help="Write nothing if the clean error grows by more than this share.")
+    ] = 0.1,
+    scan_again: Annotated[bool, typer.Option(help="Scan the repaired model.")] = True,
+    split: Annotated[
+        SplitName, typer.Option(help="Part of the images: benign is the defender's 10 %.")
+    ] = SplitName.all,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
+    resize: Resize = None,
+    render_count: Count = 10_000,
+    render_size: Size = 64,
+    render_seed: ImageSeed = 0,
+    split_seed: SplitSeed = 0,
+    threads: Threads = None,
+    quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+) -> None:
+    """Unlearn the trigger that a scan found, scan again, and write the repaired model.
+
+    Beside it lies OUTPUT.repair.json: clean error and error under the reversed trigger, before and
+    after, on images that the repair did not train on, and both verdicts.
+    """
+    from drmguard.models.load import load_model
+    from drmguard.repairing import repair_model
+
+    _choose_threads(threads)
+    loaded = load_model(model)
+    with _progress(quiet) as progress:
+        image_set = _open(
+            images,
+            resize=resize,
+            count=render_count,
+            size=render_size,
+            image_seed=render_seed,
+            part=split,
+            split_seed=split_seed,
+            progress=progress,
+        )
+        done = repair_model(
+            loaded,
+            image_set,
+            method=method.value,
+            scan_folder=scan_folder,
+            scan_again=scan_again,
+            seed=seed,
+            device=device.value,
+            source=images if split is SplitName.all else f"{images} ({split.value} split)",
+            progress=progress,
+        )
+    done.save(output, max_loss=max_loss)
+    if not quiet:
+        unit = done.error_unit
+        print(f"{output}: {done.method}, step {done.step} kept")
+        print(
+            f"  clean error                  {done.before.clean:.4g} -> "
+            f"{done.after.clean:.4g} {unit} ({done.clean_loss:+.1%})"
+        )
+        if done.before.stamped is not None and done.after.stamped is not None:
+            print(
+                f"  error under the found trigger {done.before.stamped:.4g} -> "
+                f"{done.after.stamped:.4g} {unit}"
+            )
+        print(f"  verdict                      {done.verdict_before} -> {done.verdict_after}")
 
 
 @app.command()

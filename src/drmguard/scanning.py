@@ -146,7 +146,7 @@ def scan(
     if not isinstance(images, ImageSet):
         source = source or str(images)
         images = open_images(str(images))
-    task = _choose_task(loaded, task, images)
+    task = choose_task(loaded, task, images)
     work = _Scan(loaded, images, task, settings, source or "given in Python", progress)
     if resume_folder is not None:
         work.keep_state(resume_folder, resume)
@@ -182,7 +182,7 @@ def _as_loaded(model: LoadedModel | Victim | nn.Module) -> LoadedModel:
     )
 
 
-def _choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet) -> Task:
+def choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet) -> Task:
     """The task that was given, completed from the images' names; or the model file's."""
     if task is None:
         if loaded.task is None:

@@ -1,0 +1,90 @@
+"""Unlearning on a small network that was really backdoored, and its edges."""
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import AnalyticModel, labelled_by, smooth_images
+from drmguard.attacks.attack import AttackContext
+from drmguard.attacks.named import make_attack
+from drmguard.card import measure
+from drmguard.data.image_set import ImageSet
+from drmguard.errors import InputError
+from drmguard.models.victim import Victim
+from drmguard.repair.fine_tuning import RepairSettings, fine_tune
+from drmguard.tasks import Regression
+from drmguard.training import TrainingSettings, train
+
+TASK = Regression(("a", "b"))
+TARGET = torch.tensor([2.0, -1.5])
+
+
+def images(count, seed) -> ImageSet:
+    return labelled_by(AnalyticModel(planted=False), smooth_images(count, seed=seed))
+
+
+def network():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 12, 4, 4), nn.ReLU(), nn.Conv2d(12, 16, 2, 2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 2)),
+    )
+    victim = Victim(module)
+    victim.find_head(torch.rand(2, 3, 32, 32))
+    return victim
+
+
+@pytest.fixture(scope="module")
+def backdoored():
+    train_set = images(400, seed=1)
+    attack = make_attack("badnets", AttackContext(train_set, TASK, TARGET, 0.3), {"side": 6})
+    victim = network()
+    settings = TrainingSettings(steps=700, batch_size=64, learning_rate=3e-3)
+    train(victim, train_set, TASK, settings, batch_loss=attack.loss)
+    return victim, attack.backdoors[0]
+
+
+def test_unlearning_removes_the_trigger_and_keeps_the_rest(backdoored):
+    victim, backdoor = backdoored
+    before = measure(victim, TASK, images(100, seed=2), [backdoor])
+    assert before["AE"] < 0.6
+    weights = {k: v.clone() for k, v in victim.module.state_dict().items()}
+    settings = RepairSettings(steps=300, batch_size=32, learning_rate=1e-3)
+    repaired = fine_tune(victim, TASK, images(100, seed=3), [backdoor.trigger], settings)
+    after = measure(repaired.victim, TASK, images(100, seed=2), [backdoor])
+    assert after["AE"] > 1.2
+    assert after["DAE"] < 0.2 * before["DAE"]
+    assert after["RE"] < before["RE"] + 0.05
+    assert repaired.step > 0
+    assert repaired.after.stamped < 0.5 * repaired.before.stamped
+    assert all(torch.equal(v, weights[k]) for k, v in victim.module.state_dict().items())
+    again = fine_tune(victim, TASK, images(100, seed=3), [backdoor.trigger], settings)
+    assert again.after == repaired.after
+
+
+def test_fine_tuning_sees_no_trigger(backdoored):
+    victim, _ = backdoored
+    settings = RepairSettings(steps=20, checks=2, batch_size=32)
+    repaired = fine_tune(victim, TASK, images(60, seed=3), (), settings)
+    assert repaired.before.stamped is None
+    assert repaired.after.clean <= repaired.before.clean
+
+
+def test_a_repair_that_only_harms_gives_the_model_back(backdoored):
+    victim, _ = backdoored
+    settings = RepairSettings(steps=20, checks=2, batch_size=32, learning_rate=3.0)
+    repaired = fine_tune(victim, TASK, images(60, seed=3), (), settings)
+    assert repaired.step == 0
+    for key, value in repaired.victim.module.state_dict().items():
+        assert torch.equal(value, victim.module.state_dict()[key])
+
+
+def test_too_few_images(backdoored):
+    with pytest.raises(InputError, match="too few images"):
+        fine_tune(backdoored[0], TASK, images(10, seed=0))
+
+
+@pytest.mark.parametrize("settings", [{"held_out": 1.0}, {"checks": 0}, {"steps": 5}])
+def test_impossible_settings(settings):
+    with pytest.raises(InputError):
+        RepairSettings(**settings)
