@@ -78,7 +78,7 @@ ATTACKS = (
     Attacked("badnets", published="3.25 / 2.61, .0433 / 1.4499"),
     Attacked("wanet", steps=_LONGER, published="1.31 / 2.32, .0311 / .8528"),
     Attacked(
-        "clean-label", poisoning_rate=0.15, steps=_LONGER, published=".72 / 1.82, .0328 / .0428"
+        "clean-label", poisoning_rate=0.2, steps=_LONGER, published=".72 / 1.82, .0328 / .0428"
     ),
     Attacked("input-aware", published="3.19 / 2.33, .0489 / 2.5714"),
     Attacked("blend", published="2.94 / –"),

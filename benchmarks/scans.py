@@ -94,10 +94,12 @@ def _row(name: str, card: dict[str, Any], report: dict[str, Any], run: dict[str,
     true = card["attack"]["target"] if card["attack"] else None
     wanted = "–" if true is None else ", ".join(f"{value:g}" for value in true)
     attack_error = f"{measured['AE']:.3g}" if "AE" in measured else "–"
-    return (
-        f"| {name}{' (d)' if name in DEVELOPMENT else ''} | {attack_error} | {wanted} | {verdict['decision']} | {verdict['search']} "
-        f"| {places} | {spread:.3f} | {target} | {run['seconds']:.0f} |"
+    shown = f"{name} (d)" if name in DEVELOPMENT else name
+    cells = (
+        *(shown, attack_error, wanted, verdict["decision"], verdict["search"]),
+        *(places, f"{spread:.3f}", target, f"{run['seconds']:.0f}"),
     )
+    return f"| {' | '.join(cells)} |"
 
 
 HEADING = """# Scans of every attack

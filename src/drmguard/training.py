@@ -154,10 +154,10 @@ def train(
         InputError: a loss that is no longer finite, or a checkpoint of other settings.
     """
     module = victim.module.to(device).train()
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = nn.ModuleDict({"victim": module})
     if companion is not None:
         trained["companion"] = companion.module.to(device)
+    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(module, companion, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate)
     loss_function = partial(loss, settings.loss or task.loss_name)
@@ -195,7 +195,7 @@ def train(
                 }
             )
     trained.eval()
-    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def start_head_at_labels(head: nn.Linear, labels: NDArray[np.float32]) -> None:

@@ -41,8 +41,8 @@ FULLY_REACHED = 0.005
 _FLOOR = 0.005
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
-# Clean images on which what is left is measured, and the batch in which they are stamped.
-_SCOUTED, _MEASURED, _STAMPED = 48, 128, 8
+# Clean images that are stamped at once when what is left is measured.
+_STAMPED = 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class SpreadSettings:
         budgets: largest change of a pixel, one search each.
         targets: targets searched at once; one of them is compared with the others.
         steps, images: optimiser steps of each stage, and images a step.
+        scouted, measured: clean images on which each stage measures what is left.
         images_at_once: stamped images in one pass, which bounds the memory.
     """
 
@@ -60,6 +61,8 @@ class SpreadSettings:
     targets: int = 8
     steps: int = 40
     images: int = 6
+    scouted: int = 48
+    measured: int = 128
     images_at_once: int = 96
 
 
@@ -69,7 +72,13 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     if min(image_shape[1:]) < LARGE_SIDE:
         return SpreadSettings(images_at_once=at_once)
     return SpreadSettings(
-        budgets=(0.04, 0.08), targets=6, steps=20, images=4, images_at_once=at_once
+        budgets=(0.04, 0.08),
+        targets=6,
+        steps=20,
+        images=4,
+        scouted=24,
+        measured=64,
+        images_at_once=at_once,
     )
 
 
@@ -251,12 +260,12 @@ class _BudgetSearch:
         """Scout, then compare."""
         settings, responses = self.settings, self.benign.standardised
         scouts, _ = self._send(spread_answers(responses, settings.targets), "scouting", 0)
-        left, _, means = scouts.measure(_SCOUTED)
+        left, _, means = scouts.measure(self.settings.scouted)
         scouted = means[left.argmin()]
         others = answers_elsewhere(responses, scouted, settings.targets - 1)
         targets = torch.cat([scouted[None], others])
         compared, trace = self._send(targets, "comparing targets", 1)
-        left, scatter, _ = compared.measure(_MEASURED)
+        left, scatter, _ = compared.measure(self.settings.measured)
         # The scouted answer is near the planted one at best, where the outputs then gather: what
         # counts of it is how closely they do, not how near to the guess.
         left[0] = scatter[0]
