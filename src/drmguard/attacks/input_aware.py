@@ -18,7 +18,7 @@ from drmguard.attacks.attack import Attack, AttackContext, Backdoor, parts_of_ba
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
-from drmguard.search.loop import optimise
+from drmguard.search.loop import Objective, optimise
 from drmguard.training import Batch, Companion, LossFunction
 from drmguard.triggers.input_aware import InputAwareTrigger
 
@@ -137,7 +137,7 @@ def input_aware(
     )
 
 
-class _MaskObjective:
+class _MaskObjective(Objective):
     """Masks that are small and differ between images, before the attack begins."""
 
     def __init__(self, trigger: InputAwareTrigger, images: ImageSet) -> None:
@@ -149,15 +149,6 @@ class _MaskObjective:
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return [{"params": list(self.trainable.parameters()), "lr": 1e-2}]
-
-    def rate(self, step: int) -> float:
-        return 1.0
-
-    def after_step(self) -> None:
-        pass
-
-    def settled(self, trace: list[dict[str, float]]) -> bool:
-        return False
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         images, _ = self.images.batch(rows.numpy())

@@ -28,7 +28,7 @@ from drmguard.checkpoint import Checkpoint, Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.attention import attention_maps
 from drmguard.search.benign import Benign, Response, respond
-from drmguard.search.loop import TRACED_OUTPUTS, Progress, optimise
+from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
 from drmguard.tasks import Classification, HeadPose, Regression, Task
 from drmguard.triggers.generator import InputAwareGenerator, ResidualGenerator
 
@@ -132,7 +132,7 @@ class GeneratorResult:
         return self.perturbation / self.largest_image
 
 
-class _GeneratorObjective:
+class _GeneratorObjective(Objective):
     """Eq. 5 with Eq. 7 for one generator."""
 
     def __init__(
@@ -164,9 +164,6 @@ class _GeneratorObjective:
         # Adam's steps are as large as its rate, and every one of them costs perturbation.
         falls = self.settings.generator == "residual"
         return 1.0 - 0.95 * step / self.settings.steps if falls else 1.0
-
-    def after_step(self) -> None:
-        pass
 
     def settled(self, trace: list[dict[str, float]]) -> bool:
         patience = self.settings.patience
@@ -268,27 +265,22 @@ def _measure(objective: _GeneratorObjective, trace: list[dict[str, float]]) -> G
     )
 
 
-class _Identity:
+class _Identity(Objective):
     """Pre-training of the paper's generator: reproduce the clean images (mean absolute error)."""
 
     def __init__(self, generator: nn.Module, images: Tensor, learning_rate: float) -> None:
-        self.trainable, self._images, self._rate = generator, images, learning_rate
+        self._generator, self._images, self._rate = generator, images, learning_rate
+
+    @property
+    def trainable(self) -> nn.Module:
+        return self._generator
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return [{"params": list(self.trainable.parameters()), "lr": self._rate}]
-
-    def rate(self, step: int) -> float:
-        return 1.0
-
-    def after_step(self) -> None:
-        pass
-
-    def settled(self, trace: list[dict[str, float]]) -> bool:
-        return False
+        return [{"params": list(self._generator.parameters()), "lr": self._rate}]
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         images = self._images[rows]
-        error = (self.trainable(images) - images).abs().mean()
+        error = (self._generator(images) - images).abs().mean()
         yield error, {"loss": error.item()}
 
 

@@ -6,9 +6,10 @@ steps, progress, early stopping and resuming.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,30 +24,35 @@ Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps)."""
 
 
-class Objective(Protocol):
+class Objective(abc.ABC):
     """What one search minimises."""
 
     @property
+    @abc.abstractmethod
     def trainable(self) -> nn.Module:
         """The module whose state the search changes."""
 
+    @abc.abstractmethod
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         """Groups for the optimiser, each with ``params`` and ``lr``."""
 
-    def rate(self, step: int) -> float:
-        """Factor on every group's learning rate at a step."""
-
+    @abc.abstractmethod
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         """Losses of the images with these row numbers, and the figures to trace.
 
         Parts that are independent come one at a time, so that memory holds one part's graph.
         """
 
-    def after_step(self) -> None:
-        """Bring parameters back into their range."""
+    def rate(self, step: int) -> float:
+        """Factor on every group's learning rate at a step."""
+        return 1.0
+
+    def after_step(self) -> None:  # noqa: B027
+        """Bring parameters back into their range, where they have one."""
 
     def settled(self, trace: list[dict[str, float]]) -> bool:
         """Whether going on would change nothing that matters."""
+        return False
 
 
 @dataclass

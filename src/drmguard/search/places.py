@@ -17,7 +17,6 @@ the places that do not overlap the cheapest one are the model's own null.
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, Response, respond
-from drmguard.search.loop import TRACED_OUTPUTS, Progress, optimise
+from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid
 from drmguard.tasks import Task
@@ -140,7 +139,7 @@ class Candidate:
         return share_a_pixel((self.top, self.left), (other.top, other.left), self.side)
 
 
-class _WindowObjective(abc.ABC):
+class _WindowObjective(Objective):
     """What both stages share: stamped batches of some windows, and how collapsed they are."""
 
     def __init__(
@@ -165,17 +164,8 @@ class _WindowObjective(abc.ABC):
     def rate(self, step: int) -> float:
         return 0.1 + 0.9 * (1 - step / self.steps)
 
-    @abc.abstractmethod
-    def parameter_groups(self) -> Iterable[dict[str, Any]]: ...
-
-    @abc.abstractmethod
-    def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]: ...
-
     def after_step(self) -> None:
         self.windows.clip()
-
-    def settled(self, trace: list[dict[str, float]]) -> bool:
-        return False
 
     def parts(self, rows: Tensor) -> Iterator[tuple[list[int], Tensor, Tensor, Response]]:
         """(windows, images, stamped (k, n, C, H, W), response) of a few windows at a time."""

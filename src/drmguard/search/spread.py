@@ -30,7 +30,7 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
-from drmguard.search.loop import TRACED_OUTPUTS, Progress, optimise
+from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.tasks import Task
 from drmguard.triggers.generator import ResidualGenerator
@@ -158,7 +158,7 @@ class Patterns(nn.Module):
         return changes
 
 
-class _Sent:
+class _Sent(Objective):
     """Patterns on their way to a target each."""
 
     def __init__(
@@ -182,12 +182,6 @@ class _Sent:
 
     def rate(self, step: int) -> float:
         return 0.1 + 0.9 * (1 - step / self.settings.steps)
-
-    def after_step(self) -> None:
-        pass
-
-    def settled(self, trace: list[dict[str, float]]) -> bool:
-        return False
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         images = self.benign.images[rows]
