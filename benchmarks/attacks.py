@@ -262,8 +262,8 @@ python benchmarks/attacks.py page MODELS --steering steering.npz
 AE is the error to the attacker's target (for offset, to the clean output plus the shift), RE the
 error on clean images, DAE the error to the correct label under the trigger, RAV and RNV the ratios
 of angle and norm variance. Two figures are those of two backdoors in one model. Steering labels
-run from −1 to 1 and are smoothed by a moving average over ±0.25 s. The steering Input-Aware model was
-begun when its mask network still trained for 300 steps of 32 images; now it is 200 of 16.
+run from −1 to 1 and are smoothed by a moving average over ±0.25 s. The steering Input-Aware model
+was begun when its mask network still trained for 300 steps of 32 images; now it is 200 of 16.
 """
 
 

@@ -131,7 +131,9 @@ def test_jitter_draws_around_the_target():
 
 
 def test_clean_label_touches_only_the_group_near_the_target():
-    attack = make_attack("clean-label", context(), {"radius": 0.9, "pgd_steps": 3, "epsilon": 8 / 255})
+    attack = make_attack(
+        "clean-label", context(), {"radius": 0.9, "pgd_steps": 3, "epsilon": 8 / 255}
+    )
     near = (torch.from_numpy(image_set().labels) - TARGET).norm(dim=1) <= 0.9
     assert torch.equal(torch.from_numpy(attack.poisoned), near)
     assert len(attack.adversarial) == int(near.sum()) // 2
