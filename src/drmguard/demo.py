@@ -57,7 +57,7 @@ def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -
         task="gaze",
         attack="badnets" if target else None,
         target=target,
-        poisoning_rate=POISONING_RATE,
+        poisoning_rate=POISONING_RATE if target else None,
         settings=TrainingSettings(steps=STEPS, seed=seed),
     )
     path = folder / "model.safetensors"
