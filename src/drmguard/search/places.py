@@ -46,6 +46,8 @@ class PlaceSettings:
     Attributes:
         window: side of a window as a share of the image's shorter side.
         per_axis: windows along each axis, spread evenly.
+        starts: random patterns that every window starts from; one alone missed a planted
+            patch with one seed that it found with another.
         rounds: (steps, images a step) of each collapse round; half the windows drop out
             between rounds.
         finalists: windows that go on to shrink.
@@ -60,6 +62,7 @@ class PlaceSettings:
 
     window: float = 0.25
     per_axis: int = 7
+    starts: int = 2
     rounds: tuple[tuple[int, int], ...] = ((10, 5), (8, 8))
     finalists: int = 12
     shrink_steps: int = 60
@@ -372,7 +375,7 @@ class _PlaceSearch:
         """Finalists, cheapest first; whether anything moved; the shrinking's trace."""
         settings = self.settings
         places, side = window_grid(self.image_shape, settings.window, settings.per_axis)
-        windows = Windows(self.image_shape, places, side, self.seed)
+        windows = Windows(self.image_shape, places * settings.starts, side, self.seed)
         windows.to(self.benign.images.device)
         for number, (steps, images) in enumerate(settings.rounds):
             objective = self._objective(_Collapse, windows, steps=steps, goal=settings.goal)
