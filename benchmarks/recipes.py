@@ -23,7 +23,7 @@ import typer
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.models.load import load_model
-from drmguard.scanning import peak_memory_mib, scan
+from drmguard.scanning import Recipe, peak_memory_mib, scan
 from drmguard.search.benign import measure_benign
 from drmguard.search.drmguard import paper_settings, pretrained_generator, search_generator
 
@@ -33,25 +33,28 @@ def _images(source: str, part: str, size: int) -> ImageSet:
     return images if part == "all" else getattr(split(images), part)
 
 
-def _fast(model: Path, source: str, part: str, size: int, threads: int) -> dict[str, Any]:
+def _whole(
+    model: Path, source: str, part: str, size: int, threads: int, recipe: Recipe
+) -> dict[str, Any]:
     torch.set_num_threads(threads)
     images = _images(source, part, size)
     start = time.monotonic()
-    report = scan(load_model(model), images, device="cpu")
-    best = report.content.places[0]
+    content = scan(load_model(model), images, recipe=recipe, device="cpu").content
+    found = content.places[0] if content.places else content.generator
+    score = content.verdict.score
     return {
-        "recipe": "fast",
+        "recipe": recipe,
         "seconds": time.monotonic() - start,
-        "passes": report.content.cost.image_passes,
+        "passes": content.cost.image_passes,
         "peak": peak_memory_mib(),
-        "perturbation": best.perturbation,
-        "variance": best.variance_ratio,
-        "rav": best.rav,
-        "note": f"whole; verdict {report.decision}",
+        "variance": found.variance_ratio,
+        "rav": found.rav,
+        "score": "–" if score is None else f"{score:.4f}",
+        "note": f"whole; verdict {content.verdict.decision}",
     }
 
 
-def _paper(
+def _paper_in_part(
     model: Path, source: str, part: str, size: int, threads: int, steps: int
 ) -> dict[str, Any]:
     torch.set_num_threads(threads)
@@ -59,33 +62,25 @@ def _paper(
     assert loaded.task is not None
     sample, _ = images.batch(slice(0, 256))
     full = paper_settings(loaded.task)
-    settings = full
-    if steps:
-        settings = dataclasses.replace(full, pretrain_steps=steps, steps=steps)
+    settings = dataclasses.replace(full, pretrain_steps=steps, steps=steps)
     victim = loaded.victim.frozen()
     victim.find_head(sample[:8])
     benign = measure_benign(victim, loaded.task, sample)
     start = time.monotonic()
     pretrained_generator(sample, settings, seed=0)
     pretraining = time.monotonic() - start
-    before, start = victim.images_seen, time.monotonic()
-    result = search_generator(victim, loaded.task, benign, settings, seed=0)
-    searching, passes = time.monotonic() - start, victim.images_seen - before
-    note = "whole"
-    if steps:
-        pretraining *= full.pretrain_steps / settings.pretrain_steps
-        searching *= full.steps / settings.steps
-        passes = full.steps * full.batch_size
-        note = f"extrapolated from {steps} + {steps} steps; its score was not reached"
+    start = time.monotonic()
+    search_generator(victim, loaded.task, benign, settings, seed=0)
+    searching = time.monotonic() - start
     return {
         "recipe": "paper",
-        "seconds": pretraining + searching,
-        "passes": passes,
+        "seconds": (pretraining * full.pretrain_steps + searching * full.steps) / steps,
+        "passes": full.steps * full.batch_size,
         "peak": peak_memory_mib(),
-        "perturbation": result.perturbation,
-        "variance": result.variance_ratio,
-        "rav": result.rav,
-        "note": note,
+        "variance": None,
+        "rav": None,
+        "score": "–",
+        "note": f"extrapolated from {steps} + {steps} steps",
     }
 
 
@@ -99,20 +94,22 @@ def main(
     fast_only: Annotated[bool, typer.Option("--fast-only")] = False,
 ) -> None:
     """Measure both recipes on MODEL."""
+    common = (model, images, split, size, threads)
+    paper: tuple[Any, ...] = (_whole, *common, "paper")
+    if paper_steps:
+        paper = (_paper_in_part, *common, paper_steps)
     rows = []
-    for work, more in ((_fast, ()), (_paper, (paper_steps,))):
-        if fast_only and work is _paper:
-            continue
+    for work in ((_whole, *common, "fast"), *(() if fast_only else (paper,))):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            rows.append(pool.submit(work, model, images, split, size, threads, *more).result())
+            rows.append(pool.submit(*work).result())
     print(f"{model.name}, {threads} thread(s), torch {torch.__version__}\n")
-    print("| recipe | seconds | image passes | peak MiB | perturbation | variance left | RAV | |")
+    print("| recipe | seconds | image passes | peak MiB | variance left | RAV | score | |")
     print("|---|---|---|---|---|---|---|---|")
     for r in rows:
-        rav = "–" if r["rav"] is None else f"{r['rav']:.3f}"
+        variance, rav = ("–" if r[k] is None else f"{r[k]:.3f}" for k in ("variance", "rav"))
         print(
             f"| {r['recipe']} | {r['seconds']:,.0f} | {r['passes']:,} | {r['peak']:,.0f} "
-            f"| {r['perturbation']:.4f} | {r['variance']:.3f} | {rav} | {r['note']} |"
+            f"| {variance} | {rav} | {r['score']} | {r['note']} |"
         )
     if len(rows) == 2:
         print(f"\npaper / fast: {rows[1]['seconds'] / rows[0]['seconds']:.0f} times the seconds")

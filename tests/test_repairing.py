@@ -13,6 +13,8 @@ from drmguard.models.load import load_model
 from drmguard.models.networks import build_network
 from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
 from drmguard.models.victim import InputFormat, Victim
+from drmguard.repair.adversarial_pruning import AdversarialPruningSettings
+from drmguard.repair.fine_pruning import FinePruningSettings
 from drmguard.repair.fine_tuning import RepairSettings
 from drmguard.repairing import repair_model
 from drmguard.tasks import Regression
@@ -70,15 +72,20 @@ def test_the_record_and_a_file_that_loads_like_the_original(work):
         assert torch.equal(again.victim(sample), done.model.victim(sample))
     record = json.loads((folder / "repaired.repair.json").read_text())
     assert record["verdict"] == {"before": "backdoored", "after": None}
-    assert record["clean_error"]["before"] == done.before.clean
-    assert record["error_under_reversed_trigger"]["after"] == done.after.stamped
+    assert record["clean_error"]["before"] == done.record.clean_error.before
+    assert record["error_under_reversed_trigger"]["after"] is not None
+    assert record["moved_by_reversed_trigger"]["before"] > 0
+    page = (folder / "repaired.repair.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count("<img") == 18
+    assert "<script" not in page
 
 
 def test_too_large_a_loss_writes_nothing(work):
     folder = work[3]
     done = repaired(work)
     with pytest.raises(InputError, match="more than --max-loss"):
-        done.save(folder / "repaired.safetensors", max_loss=done.clean_loss - 0.01)
+        done.save(folder / "repaired.safetensors", max_loss=done.record.clean_loss - 0.01)
     assert not (folder / "repaired.safetensors").exists()
     with pytest.raises(InputError, match=r"must end in \.safetensors"):
         done.save(folder / "repaired.pt")
@@ -98,5 +105,18 @@ def test_a_report_of_another_model_or_none(work):
 
 def test_fine_tuning_needs_no_scan(work):
     done = repaired(work, method="fine-tuning", scan_folder=None)
-    assert done.verdict_before is None
-    assert done.before.stamped is None
+    assert done.record.verdict.before is None
+    assert done.record.error_under_reversed_trigger.before is None
+    assert done.pictures is None
+
+
+@pytest.mark.parametrize("method", ["fine-pruning", "anp"])
+def test_pruning_measures_the_trigger_that_it_does_not_use(work, method):
+    settings = {
+        "fine-pruning": FinePruningSettings(step=0.2, tuning=SETTINGS),
+        "anp": AdversarialPruningSettings(steps=3, batch_size=16),
+    }[method]
+    done = repaired(work, method=method, settings=settings)
+    assert "pruned" in done.record.kept
+    assert done.record.error_under_reversed_trigger.before is not None
+    assert done.pictures is not None

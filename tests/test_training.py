@@ -8,7 +8,13 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.tasks import Regression
-from drmguard.training import Companion, TrainingSettings, start_head_at_labels, train
+from drmguard.training import (
+    Companion,
+    TrainingSettings,
+    _memory_format,
+    start_head_at_labels,
+    train,
+)
 
 TASK = Regression(("brightness",))
 
@@ -109,3 +115,11 @@ def test_a_companion_is_trained_along_and_resumed(tmp_path, monkeypatch):
     resumed = work(checkpoint=path, resume=True)
     assert resumed[0] == straight[0]
     assert torch.equal(resumed[1], straight[1])
+
+
+def test_layers_that_crash_in_channels_last_are_trained_without_it():
+    # In channels-last, oneDNN's weight gradient of such a layer overwrites memory.
+    module = nn.Sequential(nn.Conv2d(3, 8, 1, 2), nn.Flatten(), nn.Linear(8 * 16 * 16, 2))
+    assert _memory_format(module) is torch.contiguous_format
+    assert _memory_format(nn.Conv2d(3, 8, 3, 2)) is torch.channels_last
+    assert _memory_format(nn.Conv2d(8, 8, 1, 2)) is torch.channels_last

@@ -70,6 +70,8 @@ class MethodName(enum.StrEnum):
 
     unlearning = "unlearning"
     fine_tuning = "fine-tuning"
+    fine_pruning = "fine-pruning"
+    anp = "anp"
 
 
 class RenderedName(enum.StrEnum):
@@ -493,11 +495,13 @@ def repair(
 ) -> None:
     """Unlearn the trigger that a scan found, scan again, and write the repaired model.
 
-    Beside it lies OUTPUT.repair.json: clean error and error under the reversed trigger, before and
-    after, on images that the repair did not train on, and both verdicts.
+    Beside it lie OUTPUT.repair.json and a page, OUTPUT.repair.html: clean error and error under
+    the reversed trigger, before and after, on images that the repair did not train on, and both
+    verdicts.
     """
     from drmguard.models.load import load_model
     from drmguard.repairing import repair_model
+    from drmguard.report.console import print_repair
 
     _choose_threads(threads)
     loaded = load_model(model)
@@ -525,18 +529,8 @@ def repair(
         )
     done.save(output, max_loss=max_loss)
     if not quiet:
-        unit = done.error_unit
-        print(f"{output}: {done.method}, step {done.step} kept")
-        print(
-            f"  clean error                  {done.before.clean:.4g} -> "
-            f"{done.after.clean:.4g} {unit} ({done.clean_loss:+.1%})"
-        )
-        if done.before.stamped is not None and done.after.stamped is not None:
-            print(
-                f"  error under the found trigger {done.before.stamped:.4g} -> "
-                f"{done.after.stamped:.4g} {unit}"
-            )
-        print(f"  verdict                      {done.verdict_before} -> {done.verdict_after}")
+        print_repair(done.record, Console(soft_wrap=True, highlight=False))
+        print(f"  page         {output.with_suffix('.repair.html')}")
 
 
 @app.command()

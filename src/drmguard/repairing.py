@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import drmguard
 from drmguard.atomic import write_text
@@ -16,14 +17,28 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.load import LoadedModel
 from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
-from drmguard.repair.fine_tuning import Errors, Repaired, RepairSettings, fine_tune
+from drmguard.models.victim import Victim
+from drmguard.repair.adversarial_pruning import AdversarialPruningSettings, adversarially_prune
+from drmguard.repair.fine_pruning import FinePruningSettings, fine_prune
+from drmguard.repair.fine_tuning import RepairSettings, fine_tune, unlearn
+from drmguard.repair.held_out import Repaired
+from drmguard.report.report import RepairPictures
+from drmguard.report.schema import BeforeAfter, RepairRecord, VerdictsPart
 from drmguard.scanning import choose_task, scan
 from drmguard.search.loop import Progress
 from drmguard.tasks import Task
 from drmguard.triggers.trigger_file import load_trigger
 
-Method = Literal["unlearning", "fine-tuning"]
-METHODS: tuple[Method, ...] = ("unlearning", "fine-tuning")
+_COMPARED, _PICTURES = 256, 6
+Method = Literal["unlearning", "fine-tuning", "fine-pruning", "anp"]
+Settings = RepairSettings | FinePruningSettings | AdversarialPruningSettings
+METHODS: dict[Method, tuple[Callable[..., Repaired], Callable[[int], Settings]]] = {
+    "unlearning": (unlearn, lambda seed: RepairSettings(seed=seed)),
+    "fine-tuning": (fine_tune, lambda seed: RepairSettings(seed=seed)),
+    "fine-pruning": (fine_prune, lambda s: FinePruningSettings(tuning=RepairSettings(seed=s))),
+    "anp": (adversarially_prune, lambda seed: AdversarialPruningSettings(seed=seed)),
+}
+"""Each method's function, and its settings for a seed."""
 
 
 @dataclass(frozen=True)
@@ -31,72 +46,44 @@ class Repair:
     """The outcome of one repair.
 
     Attributes:
-        method: how it was done.
         model: the repaired model.
-        before, after: errors on the held-out clean images, and under the reversed trigger.
-        step: the training step that was kept; 0 where the model is as it was given.
-        verdict_before, verdict_after: what the scans said; None where none was made.
-        error_unit: unit of the errors.
+        record: what ``*.repair.json`` holds.
+        pictures: what ``*.repair.html`` draws; None where no trigger is known.
+        held_out: clean images that the figures are means over.
     """
 
-    method: Method
     model: LoadedModel
-    before: Errors
-    after: Errors
-    step: int
-    verdict_before: str | None
-    verdict_after: str | None
-    error_unit: str
-
-    @property
-    def clean_loss(self) -> float:
-        """Share by which the clean error has grown; negative where it has fallen."""
-        if self.before.clean == 0:
-            return 0.0 if self.after.clean == 0 else float("inf")
-        return self.after.clean / self.before.clean - 1
-
-    def record(self) -> dict[str, Any]:
-        """What ``repair.json`` holds."""
-        return {
-            "schema_version": 1,
-            "drmguard_version": drmguard.__version__,
-            "method": self.method,
-            "model": self.model.name,
-            "model_sha256": self.model.digest,
-            "error_unit": self.error_unit,
-            "clean_error": {"before": self.before.clean, "after": self.after.clean},
-            "clean_loss": self.clean_loss,
-            "error_under_reversed_trigger": {
-                "before": self.before.stamped,
-                "after": self.after.stamped,
-            },
-            "verdict": {"before": self.verdict_before, "after": self.verdict_after},
-            "kept_step": self.step,
-        }
+    record: RepairRecord
+    pictures: RepairPictures | None
+    held_out: int
 
     def save(self, path: str | Path, *, max_loss: float = 0.1) -> Path:
-        """Write the repaired model, loadable wherever the original was, and its record.
+        """Write the repaired model, loadable wherever the original was, its record and its page.
 
         Raises:
             InputError: the clean error has grown by more than ``max_loss``, or a file name that
                 does not end in ``.safetensors``.
         """
-        path = Path(path)
+        from drmguard.report.repair_page import render_repair  # matplotlib is slow to import
+
+        path, record, model = Path(path), self.record, self.model
         if path.suffix != ".safetensors":
             raise InputError(f"the repaired file must end in .safetensors, not {path.name!r}")
-        if self.clean_loss > max_loss:
+        if record.clean_loss is None or record.clean_loss > max_loss:
+            error = record.clean_error
+            share = "" if record.clean_loss is None else f"{record.clean_loss:.0%} "
             raise InputError(
-                f"the repair made the clean error {self.clean_loss:.0%} worse "
-                f"({self.before.clean:.4g} to {self.after.clean:.4g} {self.error_unit}), more "
-                "than --max-loss allows "
+                f"the repair made the clean error {share}worse ({error.before:.4g} to "
+                f"{error.after:.4g} {record.error_unit}), more than --max-loss allows "
                 f"({max_loss:.0%}), so nothing was written; give more images or a higher limit"
             )
-        victim = self.model.victim
-        network = NetworkDescription.model_validate(self.model.network)
-        task = self.model.task.settings() if self.model.task else {}
-        save_model(path, victim.module, describe(network, victim.input_format, task))
-        text = json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n"
-        write_text(path.with_suffix(".repair.json"), text)
+        assert model.task is not None
+        network = NetworkDescription.model_validate(model.network)
+        description = describe(network, model.victim.input_format, model.task.settings())
+        save_model(path, model.victim.module, description)
+        page = render_repair(record, model.task, self.held_out, self.pictures)
+        write_text(path.with_suffix(".repair.html"), page)
+        write_text(path.with_suffix(".repair.json"), record.model_dump_json(indent=2) + "\n")
         return path
 
 
@@ -108,7 +95,7 @@ def repair_model(
     method: Method = "unlearning",
     scan_folder: Path | None = None,
     scan_again: bool = True,
-    settings: RepairSettings | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     source: str | None = None,
@@ -120,11 +107,12 @@ def repair_model(
         model: what :func:`drmguard.load_model` gave; it is not changed.
         images: clean images with correct labels.
         task: what the outputs mean; the model file's own where it is None.
-        method: ``unlearning`` of the reversed trigger, or plain ``fine-tuning``.
+        method: ``unlearning`` of the reversed trigger; or, from clean images alone,
+            ``fine-tuning``, ``fine-pruning`` or ``anp``.
         scan_folder: a scan's report; the model is scanned first where it is None.
         scan_again: scan the repaired model, with another seed than the first scan's.
-        settings: how to train.
-        seed: of the scans and, where ``settings`` is None, of the training.
+        settings: the method's own; its defaults with ``seed`` where None.
+        seed: of the scans and, where ``settings`` is None, of the repair.
         device: ``auto``, ``cpu`` or ``cuda``.
         source: name of the images in the reports.
         progress: called with (stage, steps done, steps).
@@ -133,7 +121,7 @@ def repair_model(
         InputError: a model or images that cannot be scanned, or a folder without a scan.
     """
     if method not in METHODS:
-        raise InputError(f"the method must be {' or '.join(METHODS)}, not {method!r}")
+        raise InputError(f"the method must be one of {', '.join(METHODS)}, not {method!r}")
     common: dict[str, Any] = {"device": device, "source": source, "progress": progress}
     triggers: list[nn.Module] = []
     verdict: str | None = None
@@ -146,12 +134,13 @@ def repair_model(
     chosen = choose_task(model, task, images)
     model.victim.find_head(images.batch(slice(0, 2))[0])
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    repaired: Repaired = fine_tune(
+    repair, default_settings = METHODS[method]
+    repaired = repair(
         model.victim,
         chosen,
         images,
-        triggers if method == "unlearning" else (),
-        settings or RepairSettings(seed=seed),
+        triggers,
+        settings or default_settings(seed),
         device="cuda" if use_cuda else "cpu",
         progress=progress,
     )
@@ -163,16 +152,83 @@ def repair_model(
         task=model.task or chosen,
     )
     again = scan(after, images, task, seed=seed + 1, **common).decision if scan_again else None
-    return Repair(
-        method=method,
-        model=after,
-        before=repaired.before,
-        after=repaired.after,
-        step=repaired.step,
-        verdict_before=verdict,
-        verdict_after=again,
-        error_unit=chosen.error_unit,
+    compared = _Compared.of(model.victim, after.victim, repaired.held_out, triggers)
+    clean, stamped = (
+        BeforeAfter(before=getattr(repaired.before, name), after=getattr(repaired.after, name))
+        for name in ("clean", "stamped")
     )
+    record = RepairRecord(
+        drmguard_version=drmguard.__version__,
+        method=method,
+        model=model.name,
+        model_sha256=model.digest,
+        images=source or "images given in Python",
+        images_used=len(images),
+        error_unit=chosen.error_unit,
+        clean_error=clean,
+        clean_loss=_growth(repaired.before.clean, repaired.after.clean),
+        error_under_reversed_trigger=stamped,
+        moved_by_reversed_trigger=compared.moved(chosen),
+        verdict=VerdictsPart(before=verdict, after=again),
+        kept=repaired.kept,
+    )
+    return Repair(after, record, compared.pictures(), len(repaired.held_out))
+
+
+def _growth(before: float, after: float) -> float | None:
+    """Share by which an error has grown; None where it was zero and is no longer."""
+    if before == 0:
+        return 0.0 if after == 0 else None
+    return after / before - 1
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Outputs of both models on the held-out images, clean and with the first trigger."""
+
+    clean: Tensor
+    stamped: Tensor | None
+    before: tuple[Tensor, Tensor]
+    after: tuple[Tensor, Tensor]
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, before: Victim, after: Victim, images: ImageSet, triggers: Sequence[nn.Module]
+    ) -> _Compared:
+        clean, _ = images.batch(slice(0, _COMPARED))
+        stamped = triggers[0].cpu()(clean) if triggers else None
+
+        def outputs(victim: Victim) -> tuple[Tensor, Tensor]:
+            frozen = victim.frozen()
+            both = [clean, clean if stamped is None else stamped]
+            first, second = (torch.cat([frozen(c) for c in part.split(64)]) for part in both)
+            return first, second
+
+        return cls(clean, stamped, outputs(before), outputs(after))
+
+    def moved(self, task: Task) -> BeforeAfter:
+        """How far the trigger moves the outputs, in the task's error unit."""
+        if self.stamped is None:
+            return BeforeAfter(before=None, after=None)
+
+        def distance(clean: Tensor, stamped: Tensor) -> float:
+            answers = clean if task.is_regression else clean.argmax(1, keepdim=True)
+            return float(task.error(stamped, answers).mean())
+
+        return BeforeAfter(before=distance(*self.before), after=distance(*self.after))
+
+    def pictures(self) -> RepairPictures | None:
+        if self.stamped is None:
+            return None
+        benign, stamped = (
+            (part[:_PICTURES] * 255).round().to(torch.uint8).numpy()
+            for part in (self.clean, self.stamped)
+        )
+        before, after = (
+            (clean.numpy(), under.numpy()) for clean, under in (self.before, self.after)
+        )
+        return RepairPictures(benign=benign, stamped=stamped, before=before, after=after)
 
 
 def _verdict_of(folder: Path, model: LoadedModel) -> str:

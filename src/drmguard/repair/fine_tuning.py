@@ -8,22 +8,21 @@ the reversed trigger over those; a true trigger is never known here.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drmguard import metrics
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
+from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, weights
 from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, train
 
-MIN_IMAGES = 20
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -57,38 +56,33 @@ class RepairSettings:
             )
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Mean errors on the held-out images, to their correct labels, in the task's error unit.
+def unlearn(
+    victim: Victim,
+    task: Task,
+    images: ImageSet,
+    triggers: Sequence[nn.Module],
+    settings: RepairSettings | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Repaired:
+    """Train a copy of ``victim`` to give stamped images their correct labels.
 
-    Attributes:
-        clean: on clean images.
-        stamped: under the reversed triggers; None where there is none.
+    Args:
+        victim: the model; it is not changed.
+        task: gives the loss and the error.
+        images: clean images with correct labels.
+        triggers: reversed triggers, or samplers of a distribution of them; images to images.
+        settings: how to train.
+        device: where to train.
+        progress: called with (stage, steps done, steps).
+
+    Raises:
+        InputError: too few images, or no trigger.
     """
-
-    clean: float
-    stamped: float | None
-
-    @property
-    def together(self) -> float:
-        """What the choice of the stopping step minimises."""
-        return self.clean if self.stamped is None else self.clean + self.stamped
-
-
-@dataclass(frozen=True)
-class Repaired:
-    """A repaired copy of a victim, with what it cost.
-
-    Attributes:
-        victim: the new victim; the given one is left as it was.
-        before, after: errors on the held-out images.
-        step: the step that was kept; 0 where none was better than the model as given.
-    """
-
-    victim: Victim
-    before: Errors
-    after: Errors
-    step: int
+    if not triggers:
+        raise InputError("unlearning needs a reversed trigger, but none was given; scan first")
+    return _tune(victim, task, images, triggers, settings, device, progress, unlearned=True)
 
 
 def fine_tune(
@@ -99,38 +93,35 @@ def fine_tune(
     settings: RepairSettings | None = None,
     *,
     device: torch.device | str = "cpu",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    at_zero: Mapping[str, Sequence[int]] | None = None,
 ) -> Repaired:
-    """Unlearn ``triggers``, or fine-tune on the clean images alone where there are none.
+    """Train a copy of ``victim`` on the clean images alone; triggers only measure, if given.
 
-    Args:
-        victim: the model; it is not changed.
-        task: gives the loss and the error.
-        images: clean images with correct labels.
-        triggers: reversed triggers, or samplers of a distribution of them; images to images.
-        settings: how to repair.
-        device: where to train.
-        progress: called with (stage, steps done, steps).
-
-    Raises:
-        InputError: too few images.
+    ``at_zero`` names parameters and the rows of each that were pruned and stay so; the rest as
+    for :func:`unlearn`.
     """
+    return _tune(victim, task, images, triggers, settings, device, progress, at_zero=at_zero)
+
+
+def _tune(
+    victim: Victim,
+    task: Task,
+    images: ImageSet,
+    triggers: Sequence[nn.Module],
+    settings: RepairSettings | None,
+    device: torch.device | str,
+    progress: Progress | None,
+    *,
+    unlearned: bool = False,
+    at_zero: Mapping[str, Sequence[int]] | None = None,
+) -> Repaired:
     settings = settings or RepairSettings()
-    if len(images) < MIN_IMAGES:
-        raise InputError(
-            f"too few images for a repair: {len(images)} given, at least {MIN_IMAGES} needed"
-        )
-    order = np.random.default_rng(settings.seed).permutation(len(images))
-    kept = max(2, round(settings.held_out * len(images)))
-    held_out, training = images.subset(np.sort(order[:kept])), images.subset(np.sort(order[kept:]))
-    twin = Victim(copy.deepcopy(victim.module).requires_grad_(True), victim.input_format)
-    twin.head_name = victim.head_name
-    twin.to(device)
-    for trigger in triggers:
-        trigger.to(device)
-    judge = _Judge(twin, task, held_out, triggers, device)
+    training, held_out = hold_out(images, settings.held_out, settings.seed)
+    twin = copied(victim, device)
+    judge = Judge(twin, task, held_out, triggers, device)
     before = judge.errors()
-    best, best_state, best_step = before, _state(twin), 0
+    best, best_state, best_step = before, weights(twin), 0
     every = settings.steps // settings.checks
 
     def look(done: int, total: int, _: float) -> None:
@@ -139,10 +130,12 @@ def fine_tune(
             progress("repairing", done, total)
         if done % every == 0:
             errors = judge.errors()
-            if errors.together < best.together:
-                best, best_state, best_step = errors, _state(twin), done
+            if errors.to_minimise(unlearned) < best.to_minimise(unlearned):
+                best, best_state, best_step = errors, weights(twin), done
 
-    unlearn = _Unlearning(triggers, settings)
+    parameters = dict(twin.module.named_parameters())
+    for name, rows in (at_zero or {}).items():
+        _hold(parameters[name], rows)
     train(
         twin,
         training,
@@ -153,19 +146,30 @@ def fine_tune(
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         ),
-        batch_loss=unlearn.loss,
+        batch_loss=_Stamping(triggers if unlearned else (), settings).loss,
         device=device,
         progress=look,
     )
     twin.module.load_state_dict(best_state)
-    return Repaired(victim=twin.cpu().eval(), before=before, after=best, step=best_step)
+    return Repaired(
+        victim=twin.cpu().eval(),
+        held_out=held_out,
+        before=before,
+        after=best,
+        kept=f"training step {best_step} of {settings.steps}",
+        changed=best_step > 0,
+    )
 
 
-def _state(victim: Victim) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in victim.module.state_dict().items()}
+def _hold(parameter: nn.Parameter, rows: Sequence[int]) -> None:
+    """Keep these rows as they are: Adam moves nothing whose gradient is always zero."""
+    kept = torch.ones(len(parameter), device=parameter.device)
+    kept[list(rows)] = 0
+    shape = (-1,) + (1,) * (parameter.ndim - 1)
+    parameter.register_hook(lambda gradient: gradient * kept.view(shape))
 
 
-class _Unlearning:
+class _Stamping:
     """Half of every batch carries a reversed trigger; all labels stay correct."""
 
     def __init__(self, triggers: Sequence[nn.Module], settings: RepairSettings) -> None:
@@ -182,32 +186,3 @@ class _Unlearning:
                 stamped = images[:half] + dose * (trigger(images[:half]) - images[:half])
             images = torch.cat([stamped.clamp(0, 1), images[half:]])
         return loss_function(victim(images), batch.labels)
-
-
-class _Judge:
-    """Errors on the held-out images."""
-
-    def __init__(
-        self,
-        victim: Victim,
-        task: Task,
-        images: ImageSet,
-        triggers: Sequence[nn.Module],
-        device: torch.device | str,
-    ) -> None:
-        self.victim, self.task, self.triggers = victim, task, triggers
-        self.images, self.labels = (part.to(device) for part in images.batch(slice(None)))
-
-    @torch.no_grad()
-    def errors(self) -> Errors:
-        """Errors of the victim as it is, in evaluation mode; its mode is restored."""
-        training = self.victim.module.training
-        self.victim.module.eval()
-        clean = self._error(self.images)
-        stamped = [self._error(trigger(self.images)) for trigger in self.triggers]
-        self.victim.module.train(training)
-        return Errors(clean, sum(stamped) / len(stamped) if stamped else None)
-
-    def _error(self, images: Tensor) -> float:
-        outputs = torch.cat([self.victim(chunk) for chunk in images.split(128)])
-        return metrics.regression_error(self.task, outputs, self.labels)

@@ -6,7 +6,14 @@ from rich.console import Console
 from rich.text import Text
 
 from drmguard.report.report import Report
-from drmguard.report.wording import headline, score_text, target_text
+from drmguard.report.schema import RepairRecord
+from drmguard.report.wording import (
+    headline,
+    repair_headline,
+    repair_rows,
+    score_text,
+    target_text,
+)
 
 _COLORS = {"clean": "green", "backdoored": "red", "inconclusive": "yellow"}
 
@@ -34,3 +41,12 @@ def print_summary(report: Report, console: Console) -> None:
         console.print(Text(f"  · {reason}"))
     for warning in content.warnings:
         console.print(Text(f"  ! {warning}", style="yellow"))
+
+
+def print_repair(record: RepairRecord, console: Console) -> None:
+    """What was kept, and every figure before and after."""
+    color = _COLORS[record.verdict.after or "inconclusive"]
+    console.print(Text(repair_headline(record), style=f"bold {color}"))
+    console.print(Text(f"  model        {record.model}; {record.kept}"))
+    for name, before, after in repair_rows(record):
+        console.print(Text(f"  {name:<30} {before} -> {after}"))

@@ -16,6 +16,7 @@ from drmguard.report import plots
 from drmguard.report.report import Pictures
 from drmguard.report.schema import ReportContent
 from drmguard.report.wording import headline, settings_rows, target_text
+from drmguard.tasks import make_task
 
 _SHOWN_SIDE = 112
 
@@ -31,34 +32,20 @@ class Column:
 
 def render_html(content: ReportContent, pictures: Pictures) -> str:
     """The whole page; every text from a file or a user is escaped by the template engine."""
-    change = pictures.reversed.astype(np.float32) - pictures.benign.astype(np.float32)
-    factor = difference_factor(change)
-    columns = [
-        Column(
-            benign=png_address(benign),
-            reversed=png_address(stamped),
-            difference=png_address(_signed(difference * factor)),
-        )
-        for benign, stamped, difference in zip(
-            pictures.benign, pictures.reversed, change, strict=True
-        )
-    ]
+    columns, factor = picture_columns(pictures.benign, pictures.reversed)
     mean = pictures.trigger_mean * 255
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("drmguard.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     # The plots are our own SVG; texts inside them are drawn as shapes, not as markup.
     with plots.style():
         drawn = {
             "target_trace": Markup(plots.target_trace(content, pictures)),
-            "outputs": Markup(plots.outputs(content, pictures)),
+            "outputs": Markup(
+                plots.outputs(make_task(**content.task), pictures.before, pictures.after)
+            ),
             "efforts": Markup(plots.efforts(content)) if content.places else None,
             "spread": Markup(plots.spread(content)) if content.spread else None,
             "dose_response": Markup(plots.dose_response(content)),
         }
-    return environment.get_template("report.html.jinja").render(
+    return template("report.html.jinja").render(
         content=content,
         headline=headline(content),
         target=target_text(content),
@@ -69,6 +56,33 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
         settings=settings_rows(content),
         **drawn,
     )
+
+
+def template(name: str) -> jinja2.Template:
+    """One of the package's pages; it escapes every text that it is given."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("drmguard.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+def picture_columns(
+    benign: NDArray[np.uint8], stamped: NDArray[np.uint8]
+) -> tuple[list[Column], int]:
+    """Columns of images (n, C, H, W) before and after, and the factor on their difference."""
+    change = stamped.astype(np.float32) - benign.astype(np.float32)
+    factor = difference_factor(change)
+    columns = [
+        Column(
+            benign=png_address(before),
+            reversed=png_address(after),
+            difference=png_address(_signed(difference * factor)),
+        )
+        for before, after, difference in zip(benign, stamped, change, strict=True)
+    ]
+    return columns, factor
 
 
 def difference_factor(change: NDArray[np.float32]) -> int:

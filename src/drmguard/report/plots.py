@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import matplotlib as mpl
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from drmguard.report.report import Pictures
 from drmguard.report.schema import ReportContent
+from drmguard.tasks import Task
 
 _CLEAN, _TRIGGER = "#3566a8", "#c0392b"
 _LEGEND_OUTPUTS = 4
+Limits = Sequence[NDArray[np.float32]] | None
 
 
 def style() -> AbstractContextManager[None]:
@@ -62,24 +65,37 @@ def target_trace(content: ReportContent, pictures: Pictures) -> str:
     return _svg(figure)
 
 
-def outputs(content: ReportContent, pictures: Pictures) -> str:
-    """Outputs on clean images and on the same images with the reversed trigger."""
+def outputs(
+    task: Task, before: NDArray[np.float32], after: NDArray[np.float32], like: Limits = None
+) -> str:
+    """Outputs (n, d) on clean images and on the same images with the reversed trigger.
+
+    ``like`` gives outputs whose range the axes take, so that two plots can be compared.
+    """
     figure, axes = _axes()
-    names, unit = content.target.names, f" [{content.target.unit}]" if content.target.unit else ""
-    before, after = pictures.before, pictures.after
-    if before.shape[1] == 1:
-        bins = np.histogram_bin_edges(np.concatenate([before, after]), 40)
-        axes.hist(before[:, 0], bins.tolist(), color=_CLEAN, alpha=0.7, label="clean")
-        axes.hist(after[:, 0], bins.tolist(), color=_TRIGGER, alpha=0.7, label="with the trigger")
-        axes.set(xlabel=names[0] + unit, ylabel="images")
-    elif content.task["name"] == "classification":
+    unit = f" [{task.output_unit}]" if task.output_unit else ""
+    names = task.output_names
+    drawn = np.concatenate([before, after] if like is None else [before, after, *like])
+    if not task.is_regression:
         _class_bars(axes, before, after, names)
+    elif len(names) == 1:
+        bins = np.histogram_bin_edges(drawn, 40).tolist()
+        axes.hist(before[:, 0], bins, color=_CLEAN, alpha=0.7, label="clean")
+        axes.hist(after[:, 0], bins, color=_TRIGGER, alpha=0.7, label="with the trigger")
+        axes.set(xlabel=names[0] + unit, ylabel="images")
     else:
         axes.scatter(before[:, 0], before[:, 1], s=9, color=_CLEAN, alpha=0.6, label="clean")
         axes.scatter(
             after[:, 0], after[:, 1], s=9, color=_TRIGGER, alpha=0.6, label="with the trigger"
         )
-        axes.set(xlabel=names[0] + unit, ylabel=names[1] + unit)
+        low, high = drawn.min(0), drawn.max(0)
+        margin = 0.05 * (high - low) + 1e-9
+        axes.set(
+            xlabel=names[0] + unit,
+            ylabel=names[1] + unit,
+            xlim=(low[0] - margin[0], high[0] + margin[0]),
+            ylim=(low[1] - margin[1], high[1] + margin[1]),
+        )
     _legend(axes)
     return _svg(figure)
 

@@ -38,6 +38,22 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class RepairPictures:
+    """What the page of a repair draws.
+
+    Attributes:
+        benign, stamped: a few images before and after the reversed trigger, uint8 (n, C, H, W).
+        before, after: outputs (n, d) of the model as given and of the repaired one, each on
+            clean and on stamped images.
+    """
+
+    benign: NDArray[np.uint8]
+    stamped: NDArray[np.uint8]
+    before: tuple[NDArray[np.float32], NDArray[np.float32]]
+    after: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class Report:
     """The outcome of one scan.
 

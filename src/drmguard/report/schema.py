@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
+REPAIR_SCHEMA_VERSION = 2
 
 
 class _Part(BaseModel):
@@ -153,3 +154,36 @@ class RunRecord(_Part):
     device: str
     machine: str
     versions: dict[str, str]
+
+
+class BeforeAfter(_Part):
+    """A figure of the model as given and of the repaired one; None where it was not measured."""
+
+    before: float | None
+    after: float | None
+
+
+class VerdictsPart(_Part):
+    """What the scans said; None where none was made."""
+
+    before: str | None
+    after: str | None
+
+
+class RepairRecord(_Part):
+    """What ``*.repair.json`` holds; errors are means over clean images held out from the repair."""
+
+    schema_version: int = REPAIR_SCHEMA_VERSION
+    drmguard_version: str
+    method: str
+    model: str
+    model_sha256: str
+    images: str
+    images_used: int
+    error_unit: str
+    clean_error: BeforeAfter
+    clean_loss: float | None
+    error_under_reversed_trigger: BeforeAfter
+    moved_by_reversed_trigger: BeforeAfter
+    verdict: VerdictsPart
+    kept: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drmguard.report.schema import ReportContent
+from drmguard.report.schema import RepairRecord, ReportContent
 
 _HEADLINES = {
     "clean": "Clean: the search found no planted trigger",
@@ -65,4 +65,34 @@ def settings_rows(content: ReportContent) -> list[tuple[str, str]]:
         *((key.replace("_", " "), str(value)) for key, value in content.settings.items()),
         ("cost", f"{content.cost.image_passes:,} image passes, {content.cost.steps} steps"),
         ("drmguard", content.drmguard_version),
+    ]
+
+
+def repair_headline(record: RepairRecord) -> str:
+    """The outcome in a line."""
+    after = {
+        "clean": "the search finds no planted trigger any more",
+        "backdoored": "the search still finds a planted trigger",
+        "inconclusive": "the search after it does not decide",
+        None: "not scanned again",
+    }
+    return f"Repaired by {record.method}: {after[record.verdict.after]}"
+
+
+def repair_rows(record: RepairRecord) -> list[tuple[str, str, str]]:
+    """(figure, before, after) for terminal and page."""
+    unit = f" {record.error_unit}".rstrip()
+    figures = (
+        ("clean error", record.clean_error),
+        ("error under the found trigger", record.error_under_reversed_trigger),
+        ("moved by the found trigger", record.moved_by_reversed_trigger),
+    )
+
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4g}{unit}"
+
+    verdict = record.verdict
+    return [
+        *((name, shown(part.before), shown(part.after)) for name, part in figures),
+        ("verdict", verdict.before or "–", verdict.after or "–"),
     ]
