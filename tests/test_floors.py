@@ -8,12 +8,14 @@ import pytest
 import drmguard
 
 FLOORS = [
-    {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint"},
+    {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint", "worker"},
     {"data", "models", "triggers"},
     {"training", "search", "repair"},
     {"attacks", "verdict"},
     {"report", "evidence", "scanning", "repairing"},
-    {"card", "training_plan", "demo", "cli"},
+    {"card", "training_plan", "demo"},
+    {"bench"},
+    {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 NEVER = {

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 import drmguard
+from drmguard.bench.commands import app as bench_app
 from drmguard.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make labelled images.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
 
 
 class TaskName(enum.StrEnum):
@@ -631,16 +633,25 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     quiet: Annotated[bool, typer.Option(help="Print the verdicts only.")] = False,
 ) -> None:
-    """Render faces, train a clean and a backdoored gaze model, and scan both."""
-    from drmguard.demo import run_demo
-    from drmguard.report.console import print_summary
+    """Render faces, train a clean and a backdoored gaze model, scan both, repair the second."""
+    from drmguard.demo import Scanned, run_demo
+    from drmguard.report.console import print_repair, print_summary
 
     console = Console(soft_wrap=True, highlight=False)
     say: Callable[[str], None] = (lambda _: None) if quiet else console.print
-    for name, report, folder in run_demo(out, seed=seed, say=say):
-        console.print(f"\n{name} model", style="bold")
-        print_summary(report, console)
-        console.print(f"  report       {folder / 'report.html'}", markup=False)
+    for done in run_demo(out, seed=seed, say=say):
+        if isinstance(done, Scanned):
+            console.print(f"\n{done.name} model", style="bold")
+            print_summary(done.report, console)
+            console.print(f"  report       {done.folder / 'report.html'}", markup=False)
+            continue
+        console.print("")
+        print_repair(done.record, console)
+        console.print("  with the trigger that was really planted, on test images:")
+        for name, meaning in (("AE", "to the attacker's target"), ("DAE", "to the truth")):
+            before, after = (figures[name] for figures in (done.before, done.after))
+            console.print(f"    error {meaning:<25} {before:.3g}° -> {after:.3g}°")
+        console.print(f"  page         {done.path.with_suffix('.repair.html')}", markup=False)
 
 
 @data_app.command("list")

@@ -1,53 +1,74 @@
-"""The embedded default: one clean and one backdoored gaze model, trained and scanned."""
+"""The embedded default: a clean and a backdoored gaze model, trained and scanned; one repaired."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from drmguard.attacks.attack import Backdoor
+from drmguard.card import measure, trigger_path
 from drmguard.data.image_set import split
 from drmguard.data.rendered_gaze import render_gaze
-from drmguard.models.load import load_model
+from drmguard.models.load import LoadedModel, load_model
+from drmguard.repair.fine_tuning import RepairSettings
+from drmguard.repairing import repair_model
 from drmguard.report.report import Report
+from drmguard.report.schema import RepairRecord
 from drmguard.scanning import scan
 from drmguard.training import TrainingSettings
 from drmguard.training_plan import TrainingPlan, train_model
+from drmguard.triggers.trigger_file import load_trigger
+from drmguard.worker import end_with_parent
 
-IMAGES, SIDE, STEPS = 8000, 64, 1300
+IMAGES, SIDE, STEPS, REPAIR_STEPS = 8000, 64, 1300, 300
 POISONING_RATE, TARGET = 0.1, (0.30, -0.35)
 SOURCE = "rendered:gaze"
 
 
-def run_demo(
-    out: Path, *, seed: int, say: Callable[[str], None]
-) -> Iterator[tuple[str, Report, Path]]:
-    """Train and scan both models, side by side; yields name, report and its folder."""
+@dataclass(frozen=True)
+class Scanned:
+    """One model's scan, and where its files are."""
+
+    name: str
+    report: Report
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """The backdoored model's repair.
+
+    Attributes:
+        record: what ``*.repair.json`` holds.
+        path: of the repaired model.
+        before, after: RE, AE and DAE with the trigger that was really planted, on test images.
+    """
+
+    record: RepairRecord
+    path: Path
+    before: dict[str, float | str]
+    after: dict[str, float | str]
+
+
+def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Iterator[Scanned | Repaired]:
+    """Train and scan both models, side by side, and repair the backdoored one."""
     say(f"rendering {IMAGES:,} faces, then training and scanning two models side by side ...")
     context = multiprocessing.get_context("spawn")
     workers = min(2, os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
         clean = pool.submit(_train_and_scan, out / "clean", seed, None)
         backdoored = pool.submit(_train_and_scan, out / "backdoored", seed, TARGET)
-        yield "clean", clean.result(), out / "clean"
-        yield "backdoored", backdoored.result(), out / "backdoored"
-
-
-def end_with_parent(parent: int) -> None:
-    """Let this worker end soon after its parent has been killed, instead of working on alone."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+        yield Scanned("clean", clean.result(), out / "clean")
+        yield Scanned("backdoored", backdoored.result(), out / "backdoored")
+        say("\nrepairing the backdoored model with the trigger that was found ...")
+        yield pool.submit(_repair, out / "backdoored", seed).result()
 
 
 def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -> Report:
@@ -71,3 +92,29 @@ def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -
     )
     report.save(folder)
     return report
+
+
+def _repair(folder: Path, seed: int) -> Repaired:
+    torch.set_num_threads(1)
+    parts = split(render_gaze(IMAGES, size=SIDE, seed=seed))
+    loaded = load_model(folder / "model.safetensors")
+    done = repair_model(
+        loaded,
+        parts.benign,
+        scan_folder=folder,
+        settings=RepairSettings(steps=REPAIR_STEPS, seed=seed),
+        seed=seed,
+        device="cpu",
+        source=f"{SOURCE} (benign split)",
+    )
+    path = done.save(folder / "repaired.safetensors", max_loss=math.inf)
+    planted = load_trigger(trigger_path(folder / "model.safetensors"))
+    assert planted.target is not None
+    backdoor = Backdoor(planted.trigger, planted.target)
+
+    def figures(model: LoadedModel) -> dict[str, float | str]:
+        assert model.task is not None
+        model.victim.find_head(parts.test.batch(slice(0, 2))[0])
+        return measure(model.victim, model.task, parts.test, [backdoor])
+
+    return Repaired(done.record, path, figures(loaded), figures(done.model))

@@ -32,14 +32,16 @@ def style() -> AbstractContextManager[None]:
     )
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
-def _axes(width: float = 5.0, height: float = 3.2) -> tuple[Figure, Axes]:
+def axes_of(width: float = 5.0, height: float = 3.2) -> tuple[Figure, Axes]:
+    """A figure with one plain pair of axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -55,14 +57,14 @@ def _legend(axes: Axes) -> None:
 
 def target_trace(content: ReportContent, pictures: Pictures) -> str:
     """Estimated target and variance left over the steps of the search (Fig. 4 of the paper)."""
-    figure, axes = _axes()
+    figure, axes = axes_of()
     steps = np.arange(1, len(pictures.target_trace) + 1)
     for j, values in enumerate(pictures.target_trace.T[:_LEGEND_OUTPUTS]):
         axes.plot(steps, values, label=content.target.names[j])
     axes.plot(steps, pictures.collapse_trace, color="grey", ls=":", label="variance left")
     axes.set(xlabel="step", ylabel="clean standard deviations")
     _legend(axes)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def outputs(
@@ -72,7 +74,7 @@ def outputs(
 
     ``like`` gives outputs whose range the axes take, so that two plots can be compared.
     """
-    figure, axes = _axes()
+    figure, axes = axes_of()
     unit = f" [{task.output_unit}]" if task.output_unit else ""
     names = task.output_names
     drawn = np.concatenate([before, after] if like is None else [before, after, *like])
@@ -97,7 +99,7 @@ def outputs(
             ylim=(low[1] - margin[1], high[1] + margin[1]),
         )
     _legend(axes)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _class_bars(
@@ -116,7 +118,7 @@ def _class_bars(
 
 def efforts(content: ReportContent) -> str:
     """The effort of the best trigger beside the model's own null."""
-    figure, axes = _axes()
+    figure, axes = axes_of()
     places = [part.effort for part in content.places]
     targets = [part.effort for part in content.targets]
     for column, values, label in ((0, places, "by place"), (1, targets, "by target")):
@@ -130,12 +132,12 @@ def efforts(content: ReportContent) -> str:
     axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set_xticks([0, 1], ["best place and\nother places", "its target and\nother targets"])
     axes.set(ylabel="effort (mean change of a pixel)", xlim=(-0.5, 1.5))
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def spread(content: ReportContent) -> str:
     """What whole-image patterns leave of the way to the answer found, and to others."""
-    figure, axes = _axes()
+    figure, axes = axes_of()
     for place, part in enumerate(content.spread):
         jitter = np.linspace(-0.12, 0.12, len(part.left) - 1)
         axes.scatter(place + jitter, part.left[1:], color=_CLEAN, s=22)
@@ -147,12 +149,12 @@ def spread(content: ReportContent) -> str:
         ylabel="left of the way (squared)",
         xlim=(-0.5, len(content.spread) - 0.5),
     )
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def dose_response(content: ReportContent) -> str:
     """Outputs as the reversed change is scaled: a planted trigger saturates at its target."""
-    figure, axes = _axes()
+    figure, axes = axes_of()
     doses = [part.dose for part in content.dose_response]
     means = np.array([part.standardised_mean for part in content.dose_response])
     for j, values in enumerate(means.T[:_LEGEND_OUTPUTS]):
@@ -161,4 +163,4 @@ def dose_response(content: ReportContent) -> str:
     axes.plot(doses, left, color="grey", ls=":", label="variance left")
     axes.set(xlabel="dose of the reversed change", ylabel="clean standard deviations")
     _legend(axes)
-    return _svg(figure)
+    return svg_of(figure)

@@ -1,0 +1,147 @@
+"""What the benchmark consists of: data × network × attack × method × seed, as plain values.
+
+A cell's key is a hash of everything that decides its result, so a changed setting is another cell
+and nothing measured is ever mistaken for something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from drmguard.errors import InputError
+from drmguard.training import TrainingSettings
+from drmguard.training_plan import TrainingPlan
+
+Work = Literal["train", "scan", "repair"]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def key(self) -> str:
+        """A hash of all settings, 16 hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class Data(_Spec):
+    """A labelled image set and what an attacker wants of it.
+
+    Attributes:
+        name: as results and tables call it.
+        source: as for ``--images``; ``{path}`` stands for what ``--data NAME=PATH`` gives.
+        task: name of the task.
+        count, size: of rendered images.
+        target, second_target: target vectors in the task's unit, or class numbers.
+        shift: of the offset attack.
+        summary: what a reader must know of the data.
+    """
+
+    name: str
+    source: str
+    task: str
+    count: int = 10_000
+    size: int = 64
+    target: tuple[float, ...] = ()
+    second_target: tuple[float, ...] = ()
+    shift: tuple[float, ...] = ()
+    summary: str = Field("", exclude=True)
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether a user must say where it lies."""
+        return "{path}" in self.source
+
+    def located(self, locations: dict[str, str]) -> str:
+        """The source with its path.
+
+        Raises:
+            InputError: no path was given.
+        """
+        if not self.needs_path:
+            return self.source
+        if self.name not in locations:
+            raise InputError(f"the data {self.name} is not here; give --data {self.name}=PATH")
+        return self.source.replace("{path}", locations[self.name])
+
+
+class Model(_Spec):
+    """One trained network; ``attack`` is None for a clean one."""
+
+    data: Data
+    network: str = "resnet18"
+    width: float | None = None
+    attack: str | None = None
+    arguments: dict[str, Any] = {}
+    poisoning_rate: float | None = None
+    training: dict[str, Any] = {}
+    seed: int = 0
+
+    @property
+    def surrogate(self) -> Model | None:
+        """The clean sibling that Clean Label crafts its images with."""
+        if self.attack != "clean-label":
+            return None
+        cleared: dict[str, Any] = {"attack": None, "arguments": {}, "poisoning_rate": None}
+        return self.model_copy(update={**cleared, "training": {}})
+
+    def plan(self) -> TrainingPlan:
+        """What to train."""
+        arguments, target = dict(self.arguments), self.data.target
+        if self.attack == "multi-target-wanet":
+            arguments.setdefault("second_target", self.data.second_target)
+        if self.attack == "offset":
+            target = self.data.shift
+        return TrainingPlan(
+            task=self.data.task,
+            network=self.network,
+            width=self.width,
+            attack=self.attack,
+            target=target if self.attack else None,
+            poisoning_rate=self.poisoning_rate,
+            attack_arguments=arguments if self.attack else {},
+            settings=TrainingSettings(**self.training, seed=self.seed),
+        )
+
+
+class Cell(_Spec):
+    """One measurement.
+
+    Attributes:
+        work: train a model, scan it, or repair it.
+        model: the model it is about.
+        method: of the scan or the repair.
+        settings: of the method: ``share`` of the defender's images, say.
+        seed: of the scan or the repair.
+    """
+
+    work: Work
+    model: Model
+    method: str | None = None
+    settings: dict[str, Any] = {}
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people and file names; the key makes it unique."""
+        model = self.model
+        parts = [self.work, self.method, model.data.name, model.network, model.attack or "clean"]
+        return "-".join([*(part for part in parts if part), str(model.seed), self.key])
+
+    def needs(self) -> list[Cell]:
+        """Cells whose results this one is made from."""
+        if self.work == "train":
+            clean = self.model.surrogate
+            return [] if clean is None else [Cell(work="train", model=clean)]
+        needed = [Cell(work="train", model=self.model)]
+        if self.work == "repair":
+            needed.append(self.scan())
+        return needed
+
+    def scan(self) -> Cell:
+        """The scan whose trigger a repair unlearns."""
+        share = {k: v for k, v in self.settings.items() if k == "share"}
+        return Cell(work="scan", model=self.model, method="fast", settings=share, seed=self.seed)

@@ -1,0 +1,53 @@
+"""Shares and areas with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def share(successes: int, of: int) -> Interval:
+    """A share with its Wilson interval."""
+    interval = stats.binomtest(successes, of).proportion_ci(method="wilson")
+    return Interval(successes / of, float(interval.low), float(interval.high))
+
+
+def roc_auc(positive: Sequence[float], negative: Sequence[float], *, seed: int = 0) -> Interval:
+    """Chance that a positive scores above a negative, with its bootstrap interval.
+
+    The interval is that of the percentiles of 2,000 resamplings of each side; where both sides
+    are perfectly apart it has no width, which says nothing of models that were not measured.
+    """
+
+    def area(p: NDArray[np.float64], n: NDArray[np.float64]) -> float:
+        greater = (p[:, None] > n[None]).mean() + 0.5 * (p[:, None] == n[None]).mean()
+        return float(greater)
+
+    p, n = np.asarray(positive, float), np.asarray(negative, float)
+    random = np.random.default_rng(seed)
+    drawn = [area(random.choice(p, len(p)), random.choice(n, len(n))) for _ in range(2000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(area(p, n), float(low), float(high))
+
+
+def roc_curve(
+    positive: Sequence[float], negative: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """False and true positive rates as the threshold falls."""
+    levels = sorted({*positive, *negative}, reverse=True)
+    false = [0.0, *(sum(v >= t for v in negative) / len(negative) for t in levels)]
+    true = [0.0, *(sum(v >= t for v in positive) / len(positive) for t in levels)]
+    return false, true

@@ -1,0 +1,170 @@
+"""Suites: small readable TOML files that declare cells (docs/benchmark-suites.md).
+
+[data.NAME]      a data set and its targets
+[attack.NAME]    an attack's own settings: arguments, poisoning_rate, steps by data set
+[[models]]       data × attack × network × seed; every model is trained
+[[cells]]        work, methods and seeds, on all models or on some
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from drmguard.bench.cell import Cell, Data, Model, Work
+from drmguard.errors import InputError
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Attack(_Block):
+    arguments: dict[str, Any] = {}
+    poisoning_rate: float | None = None
+    steps: dict[str, int] = {}
+
+
+class _Models(_Block):
+    data: list[str]
+    attack: list[str] = ["clean"]
+    network: list[str] = ["resnet18"]
+    width: float | None = None
+    seed: list[int] = [0]
+    arguments: dict[str, Any] = {}
+    poisoning_rate: float | None = None
+    training: dict[str, Any] = {}
+
+
+class _Cells(_Block):
+    work: Work
+    method: list[str]
+    seed: list[int] = [0]
+    settings: dict[str, Any] = {}
+    data: list[str] | None = None
+    attack: list[str] | None = None
+    network: list[str] | None = None
+    model_seed: list[int] | None = None
+
+    def concern(self, model: Model) -> bool:
+        """Whether these cells are about this model."""
+        return all(
+            chosen is None or value in chosen
+            for chosen, value in (
+                (self.data, model.data.name),
+                (self.attack, model.attack or "clean"),
+                (self.network, model.network),
+                (self.model_seed, model.seed),
+            )
+        )
+
+
+class _File(_Block):
+    about: str
+    data: dict[str, dict[str, Any]]
+    attack: dict[str, _Attack] = {}
+    models: list[_Models]
+    cells: list[_Cells] = []
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cells under one name, each after those it needs."""
+
+    name: str
+    about: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def models(self) -> list[Model]:
+        """Every model, once."""
+        return [cell.model for cell in self.cells if cell.work == "train"]
+
+
+def suite_names() -> list[str]:
+    """The suites that come with drmguard."""
+    folder = resources.files("drmguard.bench") / "suites"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
+
+
+def load_suite(name: str) -> Suite:
+    """Load a suite by name, or from a TOML file.
+
+    Raises:
+        InputError: no such suite, or one sentence on what the file gets wrong.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"no suite at {path}: the file does not exist")
+        text = path.read_text(encoding="utf-8")
+    elif name in suite_names():
+        file = resources.files("drmguard.bench") / "suites" / f"{name}.toml"
+        text = file.read_text(encoding="utf-8")
+    else:
+        known = ", ".join(suite_names())
+        raise InputError(f"unknown suite {name!r}; choose one of {known}, or give a .toml file")
+    try:
+        file_content = _File.model_validate(tomllib.loads(text))
+        data = {k: Data(name=k, **v) for k, v in file_content.data.items()}
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the suite {name} is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"the suite {name}: {place}: {first['msg']}") from None
+    cells: dict[str, Cell] = {}
+
+    def add(cell: Cell) -> None:
+        for needed in cell.needs():
+            add(needed)
+        cells.setdefault(cell.key, cell)
+
+    models = list(_models(name, file_content, data))
+    for model in models:
+        add(Cell(work="train", model=model))
+    for block in file_content.cells:
+        for model, method, seed in itertools.product(models, block.method, block.seed):
+            if block.concern(model):
+                add(
+                    Cell(
+                        work=block.work,
+                        model=model,
+                        method=method,
+                        settings=block.settings,
+                        seed=seed,
+                    )
+                )
+    return Suite(name=Path(name).stem, about=file_content.about, cells=tuple(cells.values()))
+
+
+def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
+    for block in file.models:
+        for data_name, attack, network, seed in itertools.product(
+            block.data, block.attack, block.network, block.seed
+        ):
+            if data_name not in data:
+                raise InputError(f"the suite {name}: models of data {data_name!r}, not declared")
+            own = file.attack.get(attack, _Attack())
+            training = dict(block.training)
+            if data_name in own.steps:
+                training["steps"] = own.steps[data_name]
+            clean = attack == "clean"
+            rate = block.poisoning_rate if own.poisoning_rate is None else own.poisoning_rate
+            yield Model(
+                data=data[data_name],
+                network=network,
+                width=block.width,
+                attack=None if clean else attack,
+                arguments={} if clean else {**own.arguments, **block.arguments},
+                poisoning_rate=None if clean else rate,
+                training=training,
+                seed=seed,
+            )

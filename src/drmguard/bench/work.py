@@ -1,0 +1,235 @@
+"""What each kind of cell does, in a process of its own."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import drmguard
+from drmguard.attacks.attack import Backdoor
+from drmguard.bench.cell import Cell, Model
+from drmguard.bench.store import Result, Store
+from drmguard.card import card_path, measure, trigger_path
+from drmguard.data.image_set import ImageSet, Splits, split
+from drmguard.data.open_images import open_images
+from drmguard.errors import InputError
+from drmguard.models.load import LoadedModel, load_model
+from drmguard.repairing import repair_model
+from drmguard.scanning import scan
+from drmguard.training_plan import train_model
+from drmguard.triggers.trigger_file import load_trigger
+
+Outcome = Literal["done", "failed", "busy"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds things, and what it computes on.
+
+    Attributes:
+        results, cache: of the store.
+        locations: paths of data sets by name.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    results: str
+    cache: str
+    locations: dict[str, str]
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def store(self) -> Store:
+        """The store that lies here."""
+        return Store(Path(self.results), Path(self.cache))
+
+
+def work_on(cell: Cell, place: Place) -> Outcome:
+    """Do one cell, once: the result is in the store when this returns ``done`` or ``failed``.
+
+    ``busy`` means that somebody else is at it.
+    """
+    torch.set_num_threads(1)
+    store = place.store()
+    with store.claim(cell) as held:
+        if not held:
+            return "busy"
+        known = store.load(cell)
+        if known is not None and known.status == "done":
+            return "done"
+        start = time.monotonic()
+        reason, measured = None, {}
+        try:
+            measured = WORK[cell.work](cell, place, store)
+        except InputError as error:
+            reason = str(error)
+        except Exception:  # recorded with the cell; other cells go on
+            reason = traceback.format_exc(limit=-4)
+        cached = bool(measured.pop("cached", False))
+        store.write(
+            Result(
+                cell=cell,
+                status="failed" if reason else "done",
+                reason=reason,
+                measured=measured,
+                seconds=None if cached else round(time.monotonic() - start, 1),
+                machine=_machine(place.device),
+                versions={
+                    "drmguard": drmguard.__version__,
+                    "python": platform.python_version(),
+                    "torch": str(torch.__version__),
+                },
+                date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            )
+        )
+        return "failed" if reason else "done"
+
+
+def _machine(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, 1 of {os.cpu_count()} cores"
+
+
+def _images(model: Model, place: Place) -> ImageSet:
+    data = model.data
+    return open_images(data.located(place.locations), count=data.count, size=data.size)
+
+
+def _train(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
+    model, path = cell.model, store.model_path(cell.model)
+    if card_path(path).exists():
+        measured = json.loads(card_path(path).read_text(encoding="utf-8"))["measured"]
+        return {**measured, "cached": True}
+    surrogate = model.surrogate
+    return dict(
+        train_model(
+            model.plan(),
+            _images(model, place),
+            path,
+            source=model.data.source,
+            surrogate=None if surrogate is None else store.model_path(surrogate),
+            device=place.device,
+            resume=True,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Victim:
+    """A trained model with what only the benchmark knows of it."""
+
+    loaded: LoadedModel
+    parts: Splits
+    backdoors: list[Backdoor]
+
+    @classmethod
+    def of(cls, cell: Cell, place: Place, store: Store) -> _Victim:
+        path = store.model_path(cell.model)
+        if not path.exists():
+            raise InputError(f"the model {cell.model.key} is not in the cache; run its training")
+        backdoors = []
+        for number in (1, 2):
+            if trigger_path(path, number).exists():
+                found = load_trigger(trigger_path(path, number))
+                assert found.target is not None
+                backdoors.append(Backdoor(found.trigger, found.target, found.relative))
+        return cls(load_model(path), split(_images(cell.model, place)), backdoors)
+
+    def defenders(self, cell: Cell) -> ImageSet:
+        """The defender's clean images: a ``share`` of all data, 10 % where none is set."""
+        benign = self.parts.benign
+        share = float(cell.settings.get("share", 0.1))
+        if not 0 < share <= 0.1:
+            raise InputError(f"the defender's share must lie above 0 and up to .1, not {share}")
+        return benign.subset(np.arange(max(1, round(len(benign) * share / 0.1))))
+
+    def figures(self, model: LoadedModel) -> dict[str, float | str]:
+        """RE, AE, DAE on test images, with the true triggers."""
+        assert model.task is not None
+        model.victim.find_head(self.parts.test.batch(slice(0, 2))[0])
+        return measure(model.victim, model.task, self.parts.test, self.backdoors)
+
+
+def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
+    if cell.method not in ("fast", "paper"):
+        raise InputError(f"no scan method {cell.method!r}; known are fast and paper")
+    victim = _Victim.of(cell, place, store)
+    folder = store.scan_folder(cell)
+    images = victim.defenders(cell)
+    report = scan(
+        victim.loaded,
+        images,
+        recipe=cell.method,  # type: ignore[arg-type]
+        seed=cell.seed,
+        device=place.device,
+        source=f"{cell.model.data.source} (defender's share)",
+        resume_folder=folder / "unfinished",
+        resume=True,
+    )
+    report.save(folder)
+    verdict, content = report.content.verdict, report.content
+    measured: dict[str, Any] = {
+        "decision": verdict.decision,
+        "search": verdict.search,
+        "score": verdict.score,
+        # Comparable between searches: below 1 is backdoored.
+        "suspicion": None if verdict.score is None else verdict.score / verdict.backdoored_below,
+        "target": list(content.target.values),
+        "passes": content.cost.image_passes,
+        "peak_memory_mib": report.run.peak_memory_mib,
+        "images_used": content.images.used,
+    }
+    errors = [
+        _target_error(report.target, backdoor.target, images)
+        for backdoor in victim.backdoors
+        if not backdoor.relative and victim.loaded.task and victim.loaded.task.is_regression
+    ]
+    if errors:
+        measured["target_error_sd"] = min(errors)
+    return measured
+
+
+def _target_error(found: torch.Tensor, true: torch.Tensor, images: ImageSet) -> float:
+    """Root mean squared difference of targets, in standard deviations of the labels."""
+    spread = torch.from_numpy(images.labels.std(0)).clamp(min=1e-12)
+    return float(((found - true) / spread).square().mean().sqrt())
+
+
+def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
+    victim = _Victim.of(cell, place, store)
+    done = repair_model(
+        victim.loaded,
+        victim.defenders(cell),
+        method=cell.method,  # type: ignore[arg-type]
+        scan_folder=store.scan_folder(cell.scan()),
+        scan_again=bool(cell.settings.get("scan_again", True)),
+        seed=cell.seed,
+        device=place.device,
+    )
+    before, after = victim.figures(victim.loaded), victim.figures(done.model)
+    record = done.record
+    return {
+        "error_unit": record.error_unit,
+        **{f"{name}.before": value for name, value in before.items() if name != "error_unit"},
+        **{f"{name}.after": value for name, value in after.items() if name != "error_unit"},
+        "verdict.before": record.verdict.before,
+        "verdict.after": record.verdict.after,
+        "kept": record.kept,
+    }
+
+
+WORK: dict[str, Callable[[Cell, Place, Store], dict[str, Any]]] = {
+    "train": _train,
+    "scan": _scan,
+    "repair": _repair,
+}
