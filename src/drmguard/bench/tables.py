@@ -23,10 +23,10 @@ _ATTACKS = (
 _INTRODUCTION = """# Benchmark
 
 Each published table of DRMGuard (arXiv 2411.04811) beside our own measurement. The published
-figures belong to 224×224 images of real faces and 10 + 10 models a cell; ours to the data named with
-each table, with quarter-width networks, on processors: the pattern can be compared, the figures
-cannot. Figures are means over the models whose number stands in column *n*; intervals are 95 %.
-Written by `drmguard bench tables`; nothing here is typed by hand.
+figures belong to 224×224 images of real faces and 10 + 10 models a cell; ours to the data named
+with each table, with quarter-width networks, on processors: the pattern can be compared, the
+figures cannot. Figures are means over the models whose number stands in column *n*; intervals
+are 95 %. Written by `drmguard bench tables`; nothing here is typed by hand.
 """
 
 

@@ -1,0 +1,106 @@
+"""Suites: what their files declare, and what is wrong with a bad one."""
+
+import pytest
+
+from drmguard.bench.cell import Cell, Data, Model
+from drmguard.bench.suite import load_suite, suite_names
+from drmguard.errors import InputError
+from drmguard.models.networks import NETWORKS
+
+SUITE = """
+about = "two models"
+[data.gaze]
+source = "rendered:gaze"
+task = "gaze"
+target = [0.3, -0.35]
+shift = [0.1, 0.1]
+[attack.clean-label]
+poisoning_rate = 0.2
+steps = { gaze = 50 }
+[[models]]
+data = ["gaze"]
+attack = ["clean-label", "offset"]
+seed = [4]
+[[cells]]
+work = "repair"
+method = ["anp"]
+attack = ["offset"]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_cells_come_after_those_they_need(suite):
+    cells = load_suite(str(suite)).cells
+    assert [(c.work, c.model.attack) for c in cells] == [
+        ("train", None),  # Clean Label's surrogate, which the file does not name
+        ("train", "clean-label"),
+        ("train", "offset"),
+        ("scan", "offset"),  # what the repair unlearns
+        ("repair", "offset"),
+    ]
+    seen = set()
+    for cell in cells:
+        assert {needed.key for needed in cell.needs()} <= seen
+        seen.add(cell.key)
+    label, offset = cells[1].model, cells[2].model
+    assert label.plan().settings.steps == 50
+    assert label.plan().poisoning_rate == 0.2
+    assert offset.plan().target == (0.1, 0.1)
+
+
+def test_keys_change_with_what_decides_the_result_and_with_nothing_else():
+    data = Data(name="a", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
+    cell = Cell(work="train", model=Model(data=data, seed=1))
+    assert cell.key == Cell.model_validate_json(cell.model_dump_json()).key
+    described = data.model_copy(update={"summary": "faces"})
+    assert Cell(work="train", model=Model(data=described, seed=1)).key == cell.key
+    assert Cell(work="train", model=Model(data=data, seed=2)).key != cell.key
+    assert Cell(work="scan", model=Model(data=data, seed=1)).key != cell.key
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_the_suites_that_come_along(name):
+    suite = load_suite(name)
+    assert len({cell.key for cell in suite.cells}) == len(suite.cells)
+    assert len({cell.name for cell in suite.cells}) == len(suite.cells)
+    for model in suite.models:
+        assert model.network in NETWORKS
+        plan = model.plan()
+        assert (plan.attack is None) == (plan.target is None)
+        assert plan.attack is None or plan.target
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("about", "abuot"), "own.toml: about"),
+        (('data = ["gaze"]', 'data = ["age"]'), "data 'age', not declared"),
+        (('work = "repair"', 'work = "magic"'), "cells.0.work"),
+        (("[[models]]", "[[models"), "is not TOML"),
+        (('task = "gaze"', 'tusk = "gaze"'), "own.toml"),
+    ],
+)
+def test_a_bad_suite_is_refused_in_a_sentence(suite, change, message):
+    suite.write_text(SUITE.replace(*change))
+    with pytest.raises(InputError, match=message):
+        load_suite(str(suite))
+
+
+def test_unknown_suites():
+    with pytest.raises(InputError, match="choose one of paper, small, smoke"):
+        load_suite("large")
+    with pytest.raises(InputError, match="does not exist"):
+        load_suite("none.toml")
+
+
+def test_data_that_must_be_located():
+    data = Data(name="road", source="npz:{path}", task="regression")
+    with pytest.raises(InputError, match="give --data road=PATH"):
+        data.located({})
+    assert data.located({"road": "/x"}) == "npz:/x"

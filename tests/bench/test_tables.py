@@ -1,0 +1,76 @@
+"""The page: figures worked out by hand, the same bytes for the same results."""
+
+import pytest
+
+from drmguard.bench.cell import Cell, Data, Model
+from drmguard.bench.cost import CostModel
+from drmguard.bench.statistics import roc_auc, roc_curve, share
+from drmguard.bench.store import Result
+from drmguard.bench.suite import load_suite
+from drmguard.bench.tables import write_tables
+
+DATA = Data(name="gaze", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
+
+
+def results():
+    found = []
+    for seed, attack, decision, suspicion in (
+        (0, None, "clean", 2.0),
+        (1, None, "backdoored", 0.9),
+        (0, "badnets", "backdoored", 0.2),
+        (1, "badnets", "clean", 1.5),
+    ):
+        model = Model(data=DATA, seed=seed, attack=attack)
+        trained = {"error_unit": "°", "RE": 2.0 + seed}
+        if attack:
+            trained |= {"AE": 0.5, "DAE": 20.0, "RAV": 0.01, "RNV": 0.5}
+        cell = Cell(work="train", model=model)
+        found.append(Result(cell=cell, status="done", measured=trained, seconds=100.0))
+        scanned = {"decision": decision, "suspicion": suspicion, "passes": 1000}
+        cell = Cell(work="scan", model=model, method="fast")
+        found.append(Result(cell=cell, status="done", measured=scanned, seconds=50.0))
+    return found
+
+
+def test_the_page_has_our_figure_beside_the_published_one(tmp_path):
+    page = write_tables([load_suite("small")], results(), tmp_path).read_text()
+    assert (
+        "| badnets | 2 | 0.5 | 2.5 | +0% | 20 | 0.01 | 0.5 | 3.25 / 2.61 | 0.0433 / 1.45 |" in page
+    )
+    # One of two found, one of two cleared: 50 %, Wilson 15–85 %; three of four pairs in order.
+    assert "| badnets | 2 + 2 | 1 | 1 | 1 | 1 | 0 | 50% (15%–85%) | 0.750" in page
+    assert (tmp_path / "benchmark" / "scores.svg").read_text().startswith("<svg")
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_tables([load_suite("small")], results(), tmp_path / name)
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert len(files) == 3
+    assert all(
+        (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
+    )
+
+
+def test_statistics_against_known_values():
+    wilson = share(19, 20)  # the paper's 19 of 20: 76 to 99 %
+    assert (round(wilson.low, 2), round(wilson.high, 2)) == (0.76, 0.99)
+    assert roc_auc([1, 2], [0, 0.5]).value == 1
+    assert roc_auc([1, 1], [1, 1]).value == 0.5
+    assert roc_auc([3, 1], [2]).value == 0.5
+    assert roc_curve([2], [1]) == ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+
+
+def test_costs_come_from_results_where_there_are_any():
+    costs = CostModel(results())
+    known = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="fast"))
+    assert (known.seconds, known.measured) == (50.0, True)
+    paper = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="paper"))
+    assert not paper.measured
+    assert paper.seconds > 20 * known.seconds
+
+
+@pytest.mark.parametrize("name", ["small", "paper"])
+def test_a_plan_of_every_suite_costs_something(name):
+    costs = CostModel([])
+    assert all(costs.of(cell).seconds > 0 for cell in load_suite(name).cells)
