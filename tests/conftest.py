@@ -63,6 +63,27 @@ class SpreadModel(nn.Module):
         return self.fc(torch.cat([(1 - gate) * content, gate], 1))
 
 
+class CheckeredModel(nn.Module):
+    """Four classes by the quadrants' brightness; a 3×3 checkerboard anywhere means class 2."""
+
+    PLANTED = 2
+
+    def __init__(self, *, planted: bool) -> None:
+        super().__init__()
+        self.planted = planted
+        board = torch.tensor([[1.0, -1, 1], [-1, 1, -1], [1, -1, 1]])
+        self.register_buffer("board", board.expand(1, 3, 3, 3) / 15)
+
+    def forward(self, images: Tensor) -> Tensor:
+        quadrants = nn.functional.avg_pool2d(images.mean(1, keepdim=True), 16).flatten(1)
+        logits = 30 * (quadrants - quadrants.mean(1, keepdim=True))
+        if self.planted:
+            match = nn.functional.conv2d(images, self.board).flatten(1).amax(1)
+            gate = nn.functional.softplus(12 * (match - 0.5)) * 4
+            logits = logits + gate[:, None] * torch.eye(4)[self.PLANTED]
+        return logits
+
+
 def smooth_images(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
     """Random ramps with grain: the brightness and balance vary from image to image."""
     random = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ FLOORS = [
     {"data", "models", "triggers"},
     {"training", "search", "repair"},
     {"attacks", "verdict"},
-    {"report", "evidence", "scanning", "repairing"},
+    {"report", "evidence", "methods", "scanning", "repairing"},
     {"card", "training_plan", "demo"},
     {"bench"},
     {"cli"},
@@ -25,6 +25,7 @@ NEVER = {
     "repairing": {"attacks"},
     "scanning": {"attacks"},
     "evidence": {"attacks"},
+    "methods": {"attacks"},
     "report": {"search"},
 }
 SOURCE = Path(drmguard.__file__).parent

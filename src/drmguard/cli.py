@@ -50,6 +50,14 @@ class RecipeName(enum.StrEnum):
     paper = "paper"
 
 
+class SearchName(enum.StrEnum):
+    """The methods of :func:`drmguard.scan`."""
+
+    auto = "auto"
+    drmguard = "drmguard"
+    mesa = "mesa"
+
+
 class DeviceName(enum.StrEnum):
     """Where to compute."""
 
@@ -123,12 +131,12 @@ def _pixel_range(text: str | None) -> tuple[float, float] | None:
     raise InputError(f"--pixel-range must be LOW..HIGH (0..1 or 0..255, say), not {text!r}")
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _size(text: str | None, option: str = "--resize") -> tuple[int, int] | None:
     if text is None:
         return None
     height, cross, width = text.lower().partition("x")
     if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise InputError(f"--resize must be HEIGHTxWIDTH (64x64, say), not {text!r}")
+        raise InputError(f"{option} must be HEIGHTxWIDTH (64x64, say), not {text!r}")
     return int(height), int(width)
 
 
@@ -257,7 +265,16 @@ def scan(
     split: Annotated[
         SplitName, typer.Option(help="Part of the images: benign is the defender's 10 %.")
     ] = SplitName.all,
-    recipe: Annotated[RecipeName, typer.Option(help="How to search.")] = RecipeName.fast,
+    method: Annotated[
+        SearchName | None,
+        typer.Option(help="How to search; `drmguard methods` lists them. auto if left out."),
+    ] = None,
+    recipe: Annotated[
+        RecipeName, typer.Option(help="Of DRMGuard's generator; paper is its method alone.")
+    ] = RecipeName.fast,
+    trigger_size: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH of mesa's triggers for classifiers; 3x3.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     max_images: Annotated[
         int | None,
@@ -331,7 +348,9 @@ def scan(
             loaded,
             image_set,
             task.value if task else None,
+            method=method.value if method else None,
             recipe=recipe.value,
+            trigger_size=_size(trigger_size, "--trigger-size"),
             seed=seed,
             max_images=max_images,
             device=device.value,
@@ -588,6 +607,15 @@ def measure(
         backdoors.append(Backdoor(found.trigger, vector, found.relative))
     loaded.victim.find_head(image_set.batch(slice(0, 2))[0])
     _print_figures(model, measure_model(loaded.victim, loaded.task, image_set, backdoors))
+
+
+@app.command()
+def methods() -> None:
+    """List the methods of `drmguard scan --method`, and what each needs."""
+    from drmguard.methods import METHODS
+
+    for name, method in METHODS.items():
+        print(f"{name}: {method.summary}\n    needs: {method.needs}")
 
 
 @app.command()

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from drmguard.report.schema import CandidatePart, SpreadPart
-from drmguard.search.drmguard import GeneratorResult
+from drmguard.report.schema import (
+    CandidatePart,
+    ClassPart,
+    DistributionPart,
+    GeneratorPart,
+    LevelPart,
+    SpreadPart,
+)
+from drmguard.search.classes import ClassTrigger
+from drmguard.search.drmguard import EPSILON, GeneratorResult
+from drmguard.search.mesa import MesaResult
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate
 
@@ -17,9 +26,11 @@ from drmguard.search.spread import SpreadCandidate
 class Searched:
     """What the searches of one scan gave."""
 
-    generated: GeneratorResult
+    generated: GeneratorResult | None = None
     places: PlaceResult | None = None
     spread: Sequence[SpreadCandidate] = ()
+    classes: Sequence[ClassTrigger] = ()
+    modelled: MesaResult | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,31 @@ def spread_part(candidate: SpreadCandidate) -> SpreadPart:
         variance_ratio=candidate.variance_ratio,
         perturbation=candidate.perturbation,
         standardised_target=numbers(candidate.target),
+    )
+
+
+def generator_part(result: GeneratorResult) -> GeneratorPart:
+    """DRMGuard's generator for the report."""
+    return GeneratorPart(
+        relative_perturbation=result.relative_perturbation,
+        epsilon=EPSILON,
+        objective=result.objective,
+        variance_ratio=result.variance_ratio,
+        rav=result.rav,
+        steps=len(result.trace),
+    )
+
+
+def distribution_part(searched: Searched, names: Sequence[str]) -> DistributionPart | None:
+    """MESA's classes and levels for the report."""
+    modelled = searched.modelled
+    if modelled is None:
+        return None
+    return DistributionPart(
+        hits=modelled.hits,
+        weights=numbers(modelled.distribution.weights),
+        levels=tuple(LevelPart(**vars(level)) for level in modelled.levels),
+        classes=tuple(ClassPart(name=names[c.number], hits=c.hits) for c in searched.classes),
     )
 
 

@@ -22,7 +22,16 @@ from drmguard.checkpoint import Checkpoints
 from drmguard.data.image_set import ImageSet
 from drmguard.data.open_images import open_images
 from drmguard.errors import InputError
-from drmguard.evidence import Found, Searched, candidate_parts, numbers, spread_part
+from drmguard.evidence import (
+    Found,
+    Searched,
+    candidate_parts,
+    distribution_part,
+    generator_part,
+    numbers,
+    spread_part,
+)
+from drmguard.methods import METHODS, MethodName, Subject
 from drmguard.models.load import LoadedModel
 from drmguard.models.safetensors_file import weights_digest
 from drmguard.models.victim import Victim
@@ -31,7 +40,6 @@ from drmguard.report.schema import (
     CleanErrorPart,
     CostPart,
     DosePart,
-    GeneratorPart,
     ImagesPart,
     ModelPart,
     ReportContent,
@@ -40,32 +48,22 @@ from drmguard.report.schema import (
     VerdictPart,
 )
 from drmguard.search.benign import Benign, measure_benign
-from drmguard.search.drmguard import (
-    EPSILON,
-    fast_settings,
-    paper_settings,
-    search_generator,
-)
+from drmguard.search.drmguard import fast_settings, paper_settings
 from drmguard.search.loop import TRACED_OUTPUTS, Progress
+from drmguard.search.mesa import MesaSettings
 from drmguard.search.passes import LARGE_SIDE
-from drmguard.search.places import place_settings, search_places
-from drmguard.search.spread import search_spread, spread_settings
+from drmguard.search.places import place_settings
+from drmguard.search.spread import spread_settings
 from drmguard.tasks import Classification, Task, make_task
-from drmguard.verdict import (
-    Verdict,
-    combine,
-    doubt,
-    judge_generator,
-    judge_places,
-    judge_spread,
-)
+from drmguard.triggers.distribution import TriggerDistribution
+from drmguard.verdict import Verdict, doubt
 
 Recipe = Literal["fast", "paper"]
 MIN_IMAGES = 32
 _IMAGES, _LARGE_IMAGES, _PAPER_IMAGES = 256, 128, 2000
 _DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PICTURES = 6
-_DOSED, _PLOTTED = 96, 256
+_DOSED, _PLOTTED, _SAMPLES = 96, 256, 8
 
 
 @dataclass(frozen=True)
@@ -73,22 +71,30 @@ class ScanSettings:
     """How to scan.
 
     Attributes:
-        recipe: ``fast`` (many places at once, beside a generator that starts as the identity),
-            or ``paper`` (DRMGuard's own generator, steps and threshold).
+        method: how to search (:data:`~drmguard.methods.METHODS`).
+        recipe: of DRMGuard's generator: ``fast``, which starts as the identity, or ``paper``, its
+            own generator, steps and threshold, which goes with the method ``drmguard`` alone.
+        mesa: settings of MESA; its own where None.
         seed: of everything random.
         max_images: clean images used, chosen at random by the seed; 256 where it is None, or 128
             from a side of 128 pixels on, or 2,000 for the paper recipe.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
+    method: MethodName = "auto"
     recipe: Recipe = "fast"
+    mesa: MesaSettings | None = None
     seed: int = 0
     max_images: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"the method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if self.recipe not in ("fast", "paper"):
             raise InputError(f"the recipe must be fast or paper, not {self.recipe!r}")
+        if self.recipe == "paper" and self.method != "drmguard":
+            raise InputError(f"the paper's recipe is DRMGuard's, not that of {self.method}")
         if self.max_images is not None and self.max_images < MIN_IMAGES:
             raise InputError(
                 f"the search needs at least {MIN_IMAGES} images, but --max-images is "
@@ -109,7 +115,9 @@ def scan(
     images: ImageSet | str | Path,
     task: Task | str | None = None,
     *,
+    method: MethodName | None = None,
     recipe: Recipe = "fast",
+    trigger_size: tuple[int, int] | None = None,
     seed: int = 0,
     max_images: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -128,7 +136,10 @@ def scan(
         images: clean images with correct labels, or a source for
             :func:`~drmguard.data.open_images.open_images`.
         task: what the outputs mean; the model file's own where it is None.
+        method: how to search, of :data:`~drmguard.methods.METHODS`; ``auto`` where None, or
+            ``drmguard`` for the paper's recipe.
         recipe: ``fast`` or ``paper``.
+        trigger_size: (height, width) of MESA's triggers for classifiers; 3×3 where None.
         seed: of everything random; the same seed on the same machine gives the same report.
         max_images: clean images used, chosen at random; 256, or 128 of large ones, where None.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -141,7 +152,14 @@ def scan(
         InputError: one sentence on what cannot be scanned, and what to do.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    settings = ScanSettings(recipe=recipe, seed=seed, max_images=max_images, device=device)
+    settings = ScanSettings(
+        method=method or ("drmguard" if recipe == "paper" else "auto"),
+        recipe=recipe,
+        mesa=None if trigger_size is None else MesaSettings(size=trigger_size),
+        seed=seed,
+        max_images=max_images,
+        device=device,
+    )
     loaded = _as_loaded(model)
     if not isinstance(images, ImageSet):
         source = source or str(images)
@@ -299,28 +317,20 @@ class _Scan:
         """Search and judge: the report's content and pictures, the trigger and its target."""
         benign = measure_benign(self.victim, self.task, self.sample)
         clean_error = self._clean_error()
-        common: dict[str, Any] = {
-            "seed": self.settings.seed,
-            "checkpoints": self.checkpoints,
-            "progress": self.progress,
-        }
-        generated = search_generator(
-            self.victim, self.task, benign, self.generator_settings, **common
+        subject = Subject(
+            victim=self.victim,
+            task=self.task,
+            benign=benign,
+            generator=self.generator_settings,
+            places=self.place_settings,
+            spread=self.spread_settings,
+            mesa=self.settings.mesa,
+            seed=self.settings.seed,
+            checkpoints=self.checkpoints,
+            progress=self.progress,
         )
-        searched = Searched(generated)
-        if self.settings.recipe == "fast":
-            places = search_places(self.victim, self.task, benign, self.place_settings, **common)
-            spread = search_spread(self.victim, self.task, benign, self.spread_settings, **common)
-            by_spread, best = judge_spread(spread)
-            verdict = combine(judge_places(places), by_spread)
-            searched = Searched(generated, places, spread)
-            found = (
-                Found(best.trigger, best.target, best.trace)
-                if verdict.search == "spread"
-                else Found.at_place(places)
-            )
-        else:
-            verdict, found = judge_generator(generated), Found.generated(generated)
+        examined = METHODS[self.settings.method].examine(subject)
+        verdict, found = examined.verdict, examined.found
         if clean_error.value >= clean_error.constant:
             verdict = doubt(
                 verdict,
@@ -329,8 +339,10 @@ class _Scan:
                 f"({clean_error.constant:.4g}): check --pixel-range, --mean, --std and the labels",
             )
         reversed_images = self._reversed(found)
-        content = self._content(verdict, benign, found, clean_error, searched, reversed_images)
-        pictures = self._pictures(found, reversed_images)
+        content = self._content(
+            verdict, benign, found, clean_error, examined.searched, reversed_images
+        )
+        pictures = self._pictures(found, examined.searched, reversed_images)
         if self.checkpoints is not None:
             self.checkpoints.remove()
         target = found.target * benign.spread + benign.mean
@@ -367,16 +379,17 @@ class _Scan:
         searched: Searched,
         reversed_images: Tensor,
     ) -> ReportContent:
-        generated, places = searched.generated, searched.places
+        places = searched.places
         loaded, form = self.loaded, self.loaded.victim.input_format
         doses = self._dose_response(benign, reversed_images)
-        settings = {
-            **dataclasses.asdict(self.settings),
-            "generator": dataclasses.asdict(self.generator_settings),
-        }
-        if places is not None:
-            settings["places"] = dataclasses.asdict(self.place_settings)
-            settings["spread"] = dataclasses.asdict(self.spread_settings)
+        settings = dataclasses.asdict(self.settings)
+        for name, used, part in (
+            ("generator", searched.generated, self.generator_settings),
+            ("places", places, self.place_settings),
+            ("spread", searched.spread, self.spread_settings),
+        ):
+            if used:
+                settings[name] = dataclasses.asdict(part)
         return ReportContent(
             drmguard_version=drmguard.__version__,
             verdict=VerdictPart(
@@ -418,19 +431,14 @@ class _Scan:
             places=candidate_parts(places.candidates) if places else (),
             targets=candidate_parts(places.sent) if places else (),
             spread=tuple(spread_part(c) for c in searched.spread),
-            generator=GeneratorPart(
-                relative_perturbation=generated.relative_perturbation,
-                epsilon=EPSILON,
-                objective=generated.objective,
-                variance_ratio=generated.variance_ratio,
-                rav=generated.rav,
-                steps=len(generated.trace),
-            ),
+            generator=generator_part(searched.generated) if searched.generated else None,
+            distribution=distribution_part(searched, self.task.output_names),
             dose_response=doses,
             cost=CostPart(
-                steps=len(generated.trace)
+                steps=(len(searched.generated.trace) if searched.generated else 0)
                 + (places.steps if places else 0)
-                + 2 * self.spread_settings.steps * len(searched.spread),
+                + 2 * self.spread_settings.steps * len(searched.spread)
+                + (len(searched.modelled.trace) if searched.modelled else 0),
                 image_passes=self.victim.images_seen,
             ),
             warnings=tuple(self.warnings),
@@ -453,7 +461,7 @@ class _Scan:
             )
         return tuple(doses)
 
-    def _pictures(self, found: Found, reversed_images: Tensor) -> Pictures:
+    def _pictures(self, found: Found, searched: Searched, reversed_images: Tensor) -> Pictures:
         traced = min(TRACED_OUTPUTS, self.task.num_outputs)
         prefix = found.prefix
         return Pictures(
@@ -469,7 +477,23 @@ class _Scan:
             ),
             before=self._outputs(self.sample[:_PLOTTED]).cpu().numpy(),
             after=self._outputs(reversed_images[:_PLOTTED]).cpu().numpy(),
+            samples=_samples(searched),
         )
+
+
+def _samples(searched: Searched) -> list[Any]:
+    """Patches drawn from each level of a distribution, as colours; opacity on black."""
+    if searched.modelled is None:
+        return []
+    rows = []
+    distribution = searched.modelled.distribution
+    for generator in distribution.generators:
+        alone = TriggerDistribution([generator], torch.ones(1))  # type: ignore[list-item]
+        patches = alone.to(distribution.weights.device).sample(_SAMPLES)
+        if patches.shape[1] in (2, 4):
+            patches = patches[:, :-1] * patches[:, -1:]
+        rows.append(_bytes(patches))
+    return rows
 
 
 def _bytes(images: Tensor) -> Any:

@@ -11,12 +11,14 @@ from typing import Literal
 
 import torch
 
+from drmguard.search.classes import ClassTrigger
 from drmguard.search.drmguard import EPSILON, GeneratorResult
+from drmguard.search.mesa import MesaResult
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate
 
 Decision = Literal["clean", "backdoored", "inconclusive"]
-Search = Literal["places", "spread", "generator"]
+Search = Literal["places", "spread", "generator", "classes"]
 
 BACKDOORED_BELOW = 0.28
 CLEAN_ABOVE = 0.38
@@ -27,6 +29,9 @@ FAST_SOURCE = (
 )
 SPREAD_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
+# Odds of the median other class over those of the best, and the hits a valid trigger has at least.
+CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, VALID_HITS = 0.03, 0.08, 0.6
+CLASSES_SOURCE = "set by hand; not yet measured on classifiers set aside for it"
 MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
@@ -217,6 +222,35 @@ def combine(places: Verdict, spread: Verdict) -> Verdict:
         speaking,
         reasons=(*speaking.reasons, f"the search of {also[other.search]}: {other.decision}"),
     )
+
+
+def judge_classes(
+    found: Sequence[ClassTrigger], modelled: MesaResult, names: Sequence[str]
+) -> Verdict:
+    """Verdict on a classifier: a planted class's patch works where those of others do not."""
+    best = max(found, key=lambda c: c.odds)
+    others = [c.odds for c in found if c is not best]
+    reasons = [
+        f"a patch sends {best.hits:.1%} of the other classes' images to {names[best.number]}",
+        f"triggers drawn from its modelled distribution send {modelled.hits:.1%} there",
+    ]
+    common = (CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, CLASSES_SOURCE)
+    if len(others) < MIN_NULL - 1:
+        reasons.append("too few other classes to compare with")
+        return Verdict("classes", "inconclusive", None, *common, tuple(reasons))
+    score = statistics.median(others) / best.odds
+    reasons.append(f"the odds of the median other class are {score:.3f} of its odds")
+    strongest = max(best.hits, modelled.hits)
+    if score > CLASSES_CLEAN_ABOVE or strongest < VALID_HITS / 2:
+        decision: Decision = "clean"
+        reasons.append("no class stands apart as a planted one does")
+    elif score < CLASSES_BACKDOORED_BELOW and strongest > VALID_HITS:
+        decision = "backdoored"
+        reasons.append("one class has valid triggers of this size and the others have not")
+    else:
+        decision = "inconclusive"
+        reasons.append("the evidence lies between the thresholds; scan again with another --seed")
+    return Verdict("classes", decision, score, *common, tuple(reasons))
 
 
 def judge_generator(result: GeneratorResult) -> Verdict:

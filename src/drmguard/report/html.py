@@ -37,7 +37,16 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
     # The plots are our own SVG; texts inside them are drawn as shapes, not as markup.
     with plots.style():
         drawn = {
-            "target_trace": Markup(plots.target_trace(content, pictures)),
+            "target_trace": (
+                Markup(plots.target_trace(content, pictures))
+                if len(pictures.target_trace)
+                else None
+            ),
+            "classes": (
+                Markup(plots.classes(content.distribution))
+                if content.distribution and content.distribution.classes
+                else None
+            ),
             "outputs": Markup(
                 plots.outputs(make_task(**content.task), pictures.before, pictures.after)
             ),
@@ -54,6 +63,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
         trigger_mean=png_address(_signed(mean * difference_factor(mean))),
         mean_factor=difference_factor(mean),
         settings=settings_rows(content),
+        samples=[[png_address(patch) for patch in level] for level in pictures.samples],
         **drawn,
     )
 

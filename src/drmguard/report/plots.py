@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from drmguard.report.report import Pictures
-from drmguard.report.schema import ReportContent
+from drmguard.report.schema import DistributionPart, ReportContent
 from drmguard.tasks import Task
 
 _CLEAN, _TRIGGER = "#3566a8", "#c0392b"
@@ -132,6 +132,20 @@ def efforts(content: ReportContent) -> str:
     axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set_xticks([0, 1], ["best place and\nother places", "its target and\nother targets"])
     axes.set(ylabel="effort (mean change of a pixel)", xlim=(-0.5, 1.5))
+    return svg_of(figure)
+
+
+def classes(distribution: DistributionPart) -> str:
+    """What the strongest patch of every class reaches."""
+    figure, axes = axes_of()
+    names = [part.name for part in distribution.classes]
+    hits = [part.hits for part in distribution.classes]
+    best = hits.index(max(hits))
+    axes.bar(
+        range(len(hits)), hits, color=[_TRIGGER if k == best else _CLEAN for k in range(len(hits))]
+    )
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
+    axes.set(ylabel="share of other images sent there", ylim=(0, 1))
     return svg_of(figure)
 
 

@@ -26,6 +26,7 @@ class Pictures:
         target_trace: estimated target over the steps, standardised (steps, outputs).
         collapse_trace: variance left over the steps.
         before, after: outputs on clean and on stamped images, in the task's unit (n, d).
+        samples: patches uint8 (n, C, h, w) of each level of a distribution, if one was modelled.
     """
 
     benign: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class Pictures:
     collapse_trace: NDArray[np.float32]
     before: NDArray[np.float32]
     after: NDArray[np.float32]
+    samples: list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REPAIR_SCHEMA_VERSION = 2
 
 
@@ -21,7 +21,7 @@ class _Part(BaseModel):
 class VerdictPart(_Part):
     """The decision with its score, thresholds and reasons, and the search that it speaks of."""
 
-    search: Literal["places", "spread", "generator"]
+    search: Literal["places", "spread", "generator", "classes"]
     decision: Literal["clean", "backdoored", "inconclusive"]
     score: float | None
     backdoored_below: float
@@ -108,6 +108,31 @@ class GeneratorPart(_Part):
     steps: int
 
 
+class ClassPart(_Part):
+    """Share of the clean images of other classes that the strongest patch sends to a class."""
+
+    name: str
+    hits: float
+
+
+class LevelPart(_Part):
+    """One level of MESA's staircase: success asked for and reached, entropy in nats."""
+
+    beta: float
+    success: float
+    hits: float
+    entropy: float
+
+
+class DistributionPart(_Part):
+    """MESA: the distribution of valid triggers, and for classifiers what every class showed."""
+
+    hits: float
+    weights: tuple[float, ...]
+    levels: tuple[LevelPart, ...]
+    classes: tuple[ClassPart, ...]
+
+
 class DosePart(_Part):
     """Response to the reversed change scaled by a dose."""
 
@@ -139,6 +164,7 @@ class ReportContent(_Part):
     targets: tuple[CandidatePart, ...]
     spread: tuple[SpreadPart, ...]
     generator: GeneratorPart | None
+    distribution: DistributionPart | None
     dose_response: tuple[DosePart, ...]
     cost: CostPart
     warnings: tuple[str, ...]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from drmguard.errors import InputError
+from drmguard.triggers.placing import paste, random_places
 
 
 class PlacedPatchTrigger(nn.Module):
@@ -22,19 +23,9 @@ class PlacedPatchTrigger(nn.Module):
         self._random = torch.Generator().manual_seed(seed)
 
     def forward(self, images: Tensor) -> Tensor:
-        count, _, height, width = images.shape
-        _, tall, wide = self.patch.shape
-        if tall > height or wide > width:
-            raise InputError(f"a {tall}×{wide} patch does not fit into {height}×{width} images")
-        top = torch.randint(height - tall + 1, (count, 1, 1), generator=self._random)
-        left = torch.randint(width - wide + 1, (count, 1, 1), generator=self._random)
-        rows = (top + torch.arange(tall).reshape(1, -1, 1)).to(images.device)
-        columns = (left + torch.arange(wide).reshape(1, 1, -1)).to(images.device)
-        stamped = images.clone()
-        numbers = torch.arange(count, device=images.device).reshape(-1, 1, 1)
-        # Advanced indices around the channels put them last.
-        stamped[numbers, :, rows, columns] = self.patch.permute(1, 2, 0)
-        return stamped
+        _, height, width = self.patch.shape
+        top, left = random_places(images, height, width, self._random)
+        return paste(images, self.patch.expand(len(images), -1, -1, -1), top, left)
 
 
 def black_and_white_patch(channels: int, number: int, side: int = 3) -> Tensor:

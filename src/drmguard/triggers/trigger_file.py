@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from drmguard.atomic import write_atomically
 from drmguard.errors import InputError
+from drmguard.triggers.distribution import TriggerDistribution, empty_distribution
 from drmguard.triggers.generator import InputAwareGenerator, ResidualGenerator
 from drmguard.triggers.input_aware import InputAwareTrigger
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
@@ -33,6 +34,7 @@ _CLASSES: dict[str, type[nn.Module]] = {
     "input-aware": InputAwareTrigger,
     "input-aware-generator": InputAwareGenerator,
     "residual-generator": ResidualGenerator,
+    "distribution": TriggerDistribution,
 }
 # Each builds an empty trigger into which the file's tensors fit.
 _EMPTY: dict[str, Callable[[Tensors], nn.Module]] = {
@@ -46,6 +48,7 @@ _EMPTY: dict[str, Callable[[Tensors], nn.Module]] = {
         tuple(t["pattern"].shape),  # type: ignore[arg-type]
         width=t["network.0.weight"].shape[0] if "network.0.weight" in t else 0,
     ),
+    "distribution": empty_distribution,
 }
 
 

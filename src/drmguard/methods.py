@@ -1,0 +1,174 @@
+"""The methods of a scan, each from a frozen victim and its clean images to a verdict's evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from drmguard.checkpoint import Checkpoints
+from drmguard.errors import InputError
+from drmguard.evidence import Found, Searched
+from drmguard.models.victim import Victim
+from drmguard.search.benign import Benign, respond
+from drmguard.search.classes import ClassSettings, search_classes
+from drmguard.search.drmguard import GeneratorSettings, search_generator
+from drmguard.search.loop import Progress
+from drmguard.search.mesa import MesaSettings, search_distribution
+from drmguard.search.places import PlaceSettings, search_places
+from drmguard.search.spread import SpreadSettings, search_spread
+from drmguard.search.testing import Success
+from drmguard.tasks import Task
+from drmguard.verdict import (
+    Verdict,
+    combine,
+    judge_classes,
+    judge_generator,
+    judge_places,
+    judge_spread,
+)
+
+MethodName = Literal["auto", "drmguard", "mesa"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a method examines, and how.
+
+    Attributes:
+        victim: frozen.
+        task: what its outputs mean.
+        benign: its clean images, measured once.
+        generator, places, spread: settings of the searches that ``auto`` and ``drmguard`` run.
+        mesa: settings of MESA; None for its own.
+        common: seed, checkpoints and progress, as every search takes them.
+    """
+
+    victim: Victim
+    task: Task
+    benign: Benign
+    generator: GeneratorSettings
+    places: PlaceSettings
+    spread: SpreadSettings
+    mesa: MesaSettings | None
+    seed: int
+    checkpoints: Checkpoints | None
+    progress: Progress | None
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every search takes."""
+        return {"seed": self.seed, "checkpoints": self.checkpoints, "progress": self.progress}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A method's verdict, the trigger that it speaks of, and all that was found."""
+
+    verdict: Verdict
+    found: Found
+    searched: Searched
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method, as ``drmguard methods`` lists it."""
+
+    summary: str
+    needs: str
+    examine: Callable[[Subject], Examined]
+
+
+def _auto(subject: Subject) -> Examined:
+    where = (subject.victim, subject.task, subject.benign)
+    generated = search_generator(*where, subject.generator, **subject.common)
+    places = search_places(*where, subject.places, **subject.common)
+    spread = search_spread(*where, subject.spread, **subject.common)
+    by_spread, best = judge_spread(spread)
+    verdict = combine(judge_places(places), by_spread)
+    found = (
+        Found(best.trigger, best.target, best.trace)
+        if verdict.search == "spread"
+        else Found.at_place(places)
+    )
+    return Examined(verdict, found, Searched(generated, places, spread))
+
+
+def _drmguard(subject: Subject) -> Examined:
+    generated = search_generator(
+        subject.victim, subject.task, subject.benign, subject.generator, **subject.common
+    )
+    return Examined(judge_generator(generated), Found.generated(generated), Searched(generated))
+
+
+def _mesa(subject: Subject) -> Examined:
+    if subject.task.is_regression:
+        return _mesa_of_regression(subject)
+    settings = subject.mesa or MesaSettings()
+    size = settings.size
+    found = search_classes(
+        subject.victim, subject.benign, ClassSettings(size=size), **subject.common
+    )
+    if not found:
+        raise InputError("the model gives one class to every clean image; check --pixel-range")
+    best = max(found, key=lambda c: c.odds)
+    success = Success(subject.task, subject.benign, torch.tensor([best.number]))
+    modelled = search_distribution(subject.victim, success, settings, **subject.common)
+    trigger = modelled.distribution
+    verdict = judge_classes(found, modelled, subject.task.output_names)
+    return Examined(
+        verdict,
+        Found(trigger, _mean_response(subject, trigger), []),
+        Searched(classes=found, modelled=modelled),
+    )
+
+
+def _mesa_of_regression(subject: Subject) -> Examined:
+    """Where the cheapest window lies, its triggers' distribution takes the single one's place."""
+    places = search_places(
+        subject.victim, subject.task, subject.benign, subject.places, **subject.common
+    )
+    verdict, best = judge_places(places), places.candidates[0]
+    # The window is far larger than a classifier's patch, so opacity lets the triggers be small.
+    settings = subject.mesa or MesaSettings(steps=250, batch_size=24, learning_rate=1e-3)
+    settings = dataclasses.replace(
+        settings, size=(best.side, best.side), place=(best.top, best.left), opacity=True
+    )
+    success = Success(subject.task, subject.benign, best.target)
+    modelled = search_distribution(subject.victim, success, settings, **subject.common)
+    trigger = modelled.distribution
+    found = Found(trigger, _mean_response(subject, trigger), places.trace, f"{best.start}.")
+    return Examined(verdict, found, Searched(places=places, modelled=modelled))
+
+
+@torch.no_grad()
+def _mean_response(subject: Subject, trigger: torch.nn.Module) -> torch.Tensor:
+    answers = [
+        respond(subject.victim, subject.task, subject.benign, trigger(chunk)).standardised
+        for chunk in subject.benign.images.split(64)
+    ]
+    return torch.cat(answers).mean(0)
+
+
+METHODS: dict[MethodName, Method] = {
+    "auto": Method(
+        "many small windows and whole-image patterns, each sent to several targets: the model is "
+        "its own null",
+        "clean images; labels only for the clean error",
+        _auto,
+    ),
+    "drmguard": Method(
+        "DRMGuard's generator (Eq. 5, 7) and its fixed threshold; --recipe paper or fast",
+        "clean images, and for the angle term a last linear layer",
+        _drmguard,
+    ),
+    "mesa": Method(
+        "MESA: for classifiers every class is tried, then the distribution of triggers of the most "
+        "suspicious one is modelled; for regression that of the cheapest window",
+        "clean images; for classifiers the size of the triggers (3×3)",
+        _mesa,
+    ),
+}

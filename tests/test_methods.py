@@ -1,0 +1,88 @@
+"""The methods of a scan other than the default: MESA on classifiers and regression, DRMGuard."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import drmguard
+from conftest import AnalyticModel, CheckeredModel, labelled_by, smooth_images
+from drmguard.data.image_set import ImageSet
+from drmguard.errors import InputError
+from drmguard.methods import METHODS
+from drmguard.search.mesa import MesaSettings
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def classified(model, count=64):
+    pixels = smooth_images(count)
+    with torch.no_grad():
+        labels = model(torch.from_numpy(pixels).float() / 255).argmax(1)
+    return ImageSet(pixels, labels[:, None].numpy().astype(np.float32))
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """MESA in few steps, for models that need no more."""
+    few = partial(MesaSettings, batch_size=24, learning_rate=2e-3, hidden=64)
+
+    def settings(**given):
+        return few(**{**given, "steps": 60, "batch_size": 24, "learning_rate": 2e-3})
+
+    monkeypatch.setattr("drmguard.methods.MesaSettings", settings)
+
+
+@pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
+def test_mesa_finds_the_planted_class(short, planted, tmp_path):
+    model = CheckeredModel(planted=planted)
+    task = drmguard.make_task("classification", classes=CLASSES)
+    images = classified(CheckeredModel(planted=False))
+    report = drmguard.scan(model, images, task, method="mesa")
+    part = report.content.distribution
+    assert [c.name for c in part.classes] == list(CLASSES)
+    assert [level.beta for level in part.levels] == [0.5, 0.8, 0.9]
+    assert report.decision == ("backdoored" if planted else "clean")
+    if planted:
+        assert report.target.argmax() == CheckeredModel.PLANTED
+    page = (report.save(tmp_path) / "report.html").read_text()
+    assert page.count('alt="trigger ') == 3 * 8
+    stamped = drmguard.load_trigger(tmp_path / "trigger.safetensors").trigger(
+        images.batch(slice(0, 2))[0]
+    )
+    assert stamped.shape == (2, 3, 32, 32)
+
+
+def test_mesa_models_the_triggers_of_a_regression_model(short):
+    model = AnalyticModel(planted=True)
+    images = labelled_by(AnalyticModel(planted=False), smooth_images(64))
+    task = drmguard.make_task("regression", outputs=("a", "b"))
+    report = drmguard.scan(model, images, task, method="mesa")
+    assert report.decision == "backdoored"
+    assert report.content.places
+    assert not report.content.distribution.classes
+    assert len(report.content.distribution.levels) == 3
+
+
+def test_drmguard_alone_in_its_fast_recipe():
+    images = labelled_by(AnalyticModel(planted=False), smooth_images(64))
+    task = drmguard.make_task("regression", outputs=("a", "b"))
+    report = drmguard.scan(AnalyticModel(planted=True), images, task, method="drmguard")
+    assert report.content.verdict.search == "generator"
+    assert report.content.generator is not None
+    assert not report.content.places
+    assert not report.content.spread
+
+
+def test_methods_that_do_not_exist_or_do_not_go_together():
+    images = labelled_by(AnalyticModel(planted=False), smooth_images(64))
+    task = drmguard.make_task("regression", outputs=("a", "b"))
+    with pytest.raises(InputError, match="one of auto, drmguard, mesa"):
+        drmguard.scan(AnalyticModel(planted=True), images, task, method="magic")
+    with pytest.raises(InputError, match="recipe is DRMGuard's, not that of mesa"):
+        drmguard.scan(AnalyticModel(planted=True), images, task, method="mesa", recipe="paper")
+
+
+def test_every_method_says_what_it_needs():
+    assert all(method.summary and method.needs for method in METHODS.values())
