@@ -34,11 +34,12 @@ def results():
 
 def test_the_page_has_our_figure_beside_the_published_one(tmp_path):
     page = write_tables([load_suite("small")], results(), tmp_path).read_text()
-    assert (
-        "| badnets | 2 | 0.5 | 2.5 | +0% | 20 | 0.01 | 0.5 | 3.25 / 2.61 | 0.0433 / 1.45 |" in page
-    )
+    attacks = (tmp_path / "attacks.md").read_text()
+    row = "| badnets | 2 | 0.5 | 2.5 | +0% | 20 | 0.01 | 0.5 | 3.25 / 2.61 | 0.0433 / 1.45 |"
+    assert row in attacks
     # One of two found, one of two cleared: 50 %, Wilson 15–85 %; three of four pairs in order.
     assert "| badnets | 2 + 2 | 1 | 1 | 1 | 1 | 0 | 50% (15%–85%) | 0.750" in page
+    assert "| gaze | resnet18 | clean | 1 | fast |  | **backdoored** | – | 0.9 |" in page
     assert (tmp_path / "benchmark" / "scores.svg").read_text().startswith("<svg")
 
 
@@ -46,7 +47,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write_tables([load_suite("small")], results(), tmp_path / name)
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
-    assert len(files) == 3
+    assert len(files) == 4
     assert all(
         (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
     )
@@ -74,3 +75,13 @@ def test_costs_come_from_results_where_there_are_any():
 def test_a_plan_of_every_suite_costs_something(name):
     costs = CostModel([])
     assert all(costs.of(cell).seconds > 0 for cell in load_suite(name).cells)
+
+
+def test_of_two_backdoors_the_worse_taking_one_is_shown(tmp_path):
+    model = Model(data=DATA, attack="multi-target-wanet")
+    names = ("AE", "DAE", "RAV", "RNV")
+    measured = {"RE": 2.0} | dict.fromkeys(names, 1.0) | {f"{n}_2": 7.0 for n in names}
+    result = Result(cell=Cell(work="train", model=model), status="done", measured=measured)
+    write_tables([], [result], tmp_path)
+    row = "| multi-target-wanet | 1 | 7 | 2 |"
+    assert row in (tmp_path / "attacks.md").read_text()

@@ -247,6 +247,24 @@ def tables(
 
 
 @app.command()
+def pictures(
+    data: Annotated[
+        list[str] | None, typer.Option(help="Where a data set lies: NAME=PATH; repeat.")
+    ] = None,
+    suite: Annotated[str, typer.Option(help="Whose trained models to show.")] = "small",
+    docs: Annotated[Path, typer.Option(help="Folder of attacks/.")] = Path("docs"),
+    cache: Cache = None,
+) -> None:
+    """Draw what each attack does to images, from the triggers of trained models."""
+    from drmguard.bench.pictures import draw_attacks
+    from drmguard.bench.suite import load_suite
+
+    store = _store(DEFAULT_RESULTS, cache)
+    for path in draw_attacks(load_suite(suite).models, store, _locations(data), docs):
+        print(path)
+
+
+@app.command()
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help=".csv or .parquet.")],
     results: Results = DEFAULT_RESULTS,
