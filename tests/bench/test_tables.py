@@ -6,7 +6,7 @@ from drmguard.bench.cell import Cell, Data, Model
 from drmguard.bench.cost import CostModel
 from drmguard.bench.statistics import roc_auc, roc_curve, share
 from drmguard.bench.store import Result
-from drmguard.bench.suite import load_suite
+from drmguard.bench.suite import Suite, load_suite, suite_names
 from drmguard.bench.tables import write_tables
 
 DATA = Data(name="gaze", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
@@ -32,8 +32,12 @@ def results():
     return found
 
 
+def suite_of(results):
+    return Suite("own", "these", tuple(result.cell for result in results))
+
+
 def test_the_page_has_our_figure_beside_the_published_one(tmp_path):
-    page = write_tables([load_suite("small")], results(), tmp_path).read_text()
+    page = write_tables([suite_of(results())], results(), tmp_path).read_text()
     attacks = (tmp_path / "attacks.md").read_text()
     row = "| badnets | 2 | 0.5 | 2.5 | +0% | 20 | 0.01 | 0.5 | 3.25 / 2.61 | 0.0433 / 1.45 |"
     assert row in attacks
@@ -45,7 +49,7 @@ def test_the_page_has_our_figure_beside_the_published_one(tmp_path):
 
 def test_the_same_results_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        write_tables([load_suite("small")], results(), tmp_path / name)
+        write_tables([suite_of(results())], results(), tmp_path / name)
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
     assert len(files) == 4
     assert all(
@@ -71,10 +75,16 @@ def test_costs_come_from_results_where_there_are_any():
     assert paper.seconds > 20 * known.seconds
 
 
-@pytest.mark.parametrize("name", ["small", "paper"])
+@pytest.mark.parametrize("name", suite_names())
 def test_a_plan_of_every_suite_costs_something(name):
     costs = CostModel([])
     assert all(costs.of(cell).seconds > 0 for cell in load_suite(name).cells)
+
+
+def test_results_of_other_cells_are_left_out(tmp_path):
+    page = write_tables([suite_of(results()[:2])], results(), tmp_path).read_text()
+    assert "badnets" not in page
+    assert "| own | 1 of 1 | 1 of 1 | 0 of 0 |" in page
 
 
 def test_of_two_backdoors_the_worse_taking_one_is_shown(tmp_path):
@@ -82,6 +92,6 @@ def test_of_two_backdoors_the_worse_taking_one_is_shown(tmp_path):
     names = ("AE", "DAE", "RAV", "RNV")
     measured = {"RE": 2.0} | dict.fromkeys(names, 1.0) | {f"{n}_2": 7.0 for n in names}
     result = Result(cell=Cell(work="train", model=model), status="done", measured=measured)
-    write_tables([], [result], tmp_path)
+    write_tables([suite_of([result])], [result], tmp_path)
     row = "| multi-target-wanet | 1 | 7 | 2 |"
     assert row in (tmp_path / "attacks.md").read_text()

@@ -238,11 +238,11 @@ def tables(
     docs: Annotated[Path, typer.Option(help="Folder of benchmark.md.")] = Path("docs"),
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write docs/benchmark.md and its plots from the results."""
-    from drmguard.bench.suite import load_suite, suite_names
+    """Write docs/benchmark.md with its plots, and docs/attacks.md, from the results."""
+    from drmguard.bench.suite import load_suite
     from drmguard.bench.tables import write_tables
 
-    suites = [load_suite(name) for name in suite_names()]
+    suites = [load_suite(name) for name in ("small", "paper")]
     print(write_tables(suites, _store(results, None).all(), docs))
 
 

@@ -52,10 +52,13 @@ def published() -> dict[str, Any]:
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
     """Write ``benchmark.md``, its plots and ``attacks.md`` under ``docs``.
 
+    Only results of the suites' cells are shown: what a changed setting has left behind is not.
     The same results give the same bytes.
     """
     from drmguard.bench.plots import roc_plot, score_plot
 
+    keys = {cell.key for suite in suites for cell in suite.cells}
+    results = [result for result in results if result.cell.key in keys]
     done = [result for result in results if result.status == "done"]
     scans = [result for result in done if result.cell.work == "scan"]
     write_text(docs / "attacks.md", _attacks_page(done, docs))
