@@ -50,5 +50,6 @@ def roc_plot(results: Sequence[Result]) -> str:
                 axes.plot(false, true, label=f"{name} ({len(backdoored)} + {len(clean)})")
         axes.plot([0, 1], [0, 1], color="grey", ls=":")
         axes.set(xlabel="clean models flagged", ylabel="backdoored models flagged")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8, loc="lower right")
         return svg_of(figure)
