@@ -136,7 +136,7 @@ def test_the_residual_generator_starts_as_the_identity():
 
 def test_pretraining_is_cached_by_the_images(tmp_path):
     images = torch.rand(12, 3, 8, 8)
-    settings = GeneratorSettings("input-aware", pretrain_steps=30, batch_size=6)
+    settings = GeneratorSettings("input-aware", pretrain_steps=120, batch_size=6)
     fresh = InputAwareGenerator().eval()
     first = pretrained_generator(images, settings, seed=0).eval()
     stages = []
@@ -146,7 +146,7 @@ def test_pretraining_is_cached_by_the_images(tmp_path):
     assert not stages
     assert torch.equal(first(images), second(images))
     error = (first(images) - images).abs().mean()
-    assert error < (fresh(images) - images).abs().mean()
+    assert error < 0.9 * (fresh(images) - images).abs().mean()
     pretrained_generator(
         images + 1e-3, settings, seed=0, progress=lambda name, *_: stages.append(name)
     )
