@@ -42,13 +42,21 @@ class AnalyticModel(nn.Module):
 
 
 class SpreadModel(nn.Module):
-    """As :class:`AnalyticModel`, but its gate opens on a faint checkerboard over all pixels."""
+    """As :class:`AnalyticModel`, but its gate opens on a faint pattern over all pixels.
 
-    def __init__(self, *, planted: bool) -> None:
+    The checkerboard opens it little by little; the stripes are not felt before they are nearly
+    whole.
+    """
+
+    def __init__(self, *, planted: bool, stripes: bool = False) -> None:
         super().__init__()
         self.planted = planted
+        self.threshold = 0.035 if stripes else 0.01
         rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-        self.register_buffer("checkers", 1.0 - 2 * ((rows + columns) % 2))
+        checkers = 1.0 - 2 * ((rows + columns) % 2)
+        self.register_buffer(
+            "pattern", (2 * torch.pi * 5 * columns / SIDE).sin() if stripes else checkers
+        )
         self.fc = nn.Linear(3, 2)
         with torch.no_grad():
             self.fc.weight.copy_(torch.tensor([[1.0, 0.0, TARGET[0]], [0.0, 1.0, TARGET[1]]]))
@@ -58,7 +66,7 @@ class SpreadModel(nn.Module):
         half = images.shape[3] // 2
         left, right = images[..., :half].mean((1, 2, 3)), images[..., half:].mean((1, 2, 3))
         content = torch.stack([4 * (left + right) - 4, 4 * (left - right)], 1)
-        gate = torch.sigmoid(500 * ((images * self.checkers).mean((1, 2, 3)) - 0.01))
+        gate = torch.sigmoid(500 * ((images * self.pattern).mean((1, 2, 3)) - self.threshold))
         gate = gate.unsqueeze(1) * self.planted
         return self.fc(torch.cat([(1 - gate) * content, gate], 1))
 

@@ -148,6 +148,7 @@ def test_doubt_keeps_the_evidence():
 
 def spread(own, others, *, left=0.01, budget=0.04):
     return SpreadCandidate(
+        family="pattern",
         trigger=ResidualGenerator((3, 8, 8), width=0),
         budget=budget,
         target=torch.zeros(2),
@@ -156,6 +157,7 @@ def spread(own, others, *, left=0.01, budget=0.04):
         variance_ratio=left,
         perturbation=0.01,
         trace=[],
+        steps=0,
     )
 
 

@@ -71,6 +71,7 @@ def numbers(values: Tensor) -> tuple[float, ...]:
 def spread_part(candidate: SpreadCandidate) -> SpreadPart:
     """One budget's candidate for the report."""
     return SpreadPart(
+        family=candidate.family,
         budget=candidate.budget,
         score=candidate.score,
         contrast=candidate.contrast,

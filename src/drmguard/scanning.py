@@ -437,7 +437,7 @@ class _Scan:
             cost=CostPart(
                 steps=(len(searched.generated.trace) if searched.generated else 0)
                 + (places.steps if places else 0)
-                + 2 * self.spread_settings.steps * len(searched.spread)
+                + sum(candidate.steps for candidate in searched.spread)
                 + (len(searched.modelled.trace) if searched.modelled else 0),
                 image_passes=self.victim.images_seen,
             ),

@@ -182,7 +182,7 @@ def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, Spread
     """Verdict on triggers spread over the image, and the candidate that it speaks of."""
     best = min(candidates, key=lambda c: c.score)
     reasons = [
-        f"a pattern of at most ±{best.budget:g} over the whole image leaves "
+        f"a {best.family} of at most ±{best.budget:g} over the whole image leaves "
         f"{best.variance_ratio:.1%} of the outputs' variance",
         f"it misses its answer by {best.contrast:.2f} of what the same search misses others by",
     ]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -5,8 +7,8 @@ from conftest import TARGET, SpreadModel, labelled_by, smooth_images
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import measure_benign
+from drmguard.search.patterns import Patterns, Waves, probing_waves
 from drmguard.search.spread import (
-    Patterns,
     SpreadSettings,
     answers_elsewhere,
     search_spread,
@@ -42,6 +44,18 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     assert verdict.decision == "clean"
 
 
+def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
+    *patterns, wave = search(SpreadModel(planted=True, stripes=True))[0]
+    assert all(found.family == "pattern" and found.score > 0.5 for found in patterns)
+    assert wave.family == "wave"
+    verdict, best = judge_spread([*patterns, wave])
+    assert verdict.decision == "backdoored"
+    assert best is wave
+    assert wave.steps == SMALL.steps
+    verdict, _ = judge_spread(search(SpreadModel(planted=False, stripes=True))[0])
+    assert verdict.decision == "clean"
+
+
 def test_a_stopped_search_goes_on_to_the_same_result(tmp_path):
     class Stopped(Exception):
         pass
@@ -61,9 +75,7 @@ def test_a_stopped_search_goes_on_to_the_same_result(tmp_path):
 
 def test_parts_of_a_batch_give_the_same_as_the_whole():
     whole, _ = search(SpreadModel(planted=True))
-    parts, _ = search(
-        SpreadModel(planted=True), SpreadSettings((0.02, 0.04), 6, 30, images_at_once=12)
-    )
+    parts, _ = search(SpreadModel(planted=True), dataclasses.replace(SMALL, images_at_once=12))
     for a, b in zip(whole, parts, strict=True):
         assert a.left == pytest.approx(b.left, rel=0.05, abs=1e-4)
 
@@ -73,6 +85,24 @@ def test_patterns_stay_within_their_budget():
     with torch.no_grad():
         patterns.raw.mul_(1e6)
     assert patterns.changes().abs().max() <= 0.1
+
+
+def test_a_wave_by_hand():
+    waves = Waves(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.25]), (3, 8, 8), 0.1)
+    across, down = waves.changes()
+    assert across.shape == (3, 8, 8)
+    expected = 0.06 * torch.tensor([0.0, 1, 0, -1, 0, 1, 0, -1])
+    assert torch.allclose(across, expected.expand(3, 8, 8), atol=1e-7)
+    assert torch.allclose(down[:, 0], torch.tensor(0.06).expand(3, 8))
+    assert torch.allclose(down[:, 4], torch.tensor(-0.06).expand(3, 8))
+
+
+def test_every_probing_wave_is_tried_in_every_direction_and_phase():
+    frequencies, phases = probing_waves(3)
+    assert frequencies.shape == (3 * 4 * 4, 2)
+    lengths = torch.linalg.vector_norm(frequencies, dim=1)
+    assert sorted(set(lengths.round().tolist())) == [1, 2, 3]
+    assert sorted(set(phases.tolist())) == [0, 0.25, 0.5, 0.75]
 
 
 def test_answers_are_spread_and_elsewhere():

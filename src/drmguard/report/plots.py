@@ -157,7 +157,8 @@ def spread(content: ReportContent) -> str:
         axes.scatter(place + jitter, part.left[1:], color=_CLEAN, s=22)
         axes.scatter([place], part.left[:1], color=_TRIGGER, s=40)
     axes.set_yscale("log")
-    axes.set_xticks(range(len(content.spread)), [f"±{part.budget:g}" for part in content.spread])
+    names = [f"{part.family}\n±{part.budget:g}" for part in content.spread]
+    axes.set_xticks(range(len(names)), names)
     axes.set(
         xlabel="largest change of a pixel",
         ylabel="left of the way (squared)",

@@ -88,6 +88,7 @@ class CandidatePart(_Part):
 class SpreadPart(_Part):
     """A pattern over the whole image within one budget, compared with other targets."""
 
+    family: Literal["pattern", "wave"]
     budget: float
     score: float
     contrast: float

@@ -13,15 +13,21 @@ searched for each of several targets, all in one batch:
 
 A planted trigger is reached almost completely where the others are not.  Budgets form a ladder:
 too small a one moves nothing, too large a one reaches every target of every model.
+
+Descent from nothing follows the model's own content first and never sees a trigger that works
+only when it is nearly whole.  Waves have so few numbers that whole ones can be tried instead: the
+wave whose outputs gather best scouts, and each compared answer starts from the wave that comes
+nearest to it.
 """
 
 from __future__ import annotations
 
+import abc
 import math
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +38,7 @@ from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
 from drmguard.search.passes import LARGE_SIDE, images_at_once
+from drmguard.search.patterns import Family, Patterns, Waves, probing_waves
 from drmguard.tasks import Task
 from drmguard.triggers.generator import ResidualGenerator
 
@@ -50,7 +57,10 @@ class SpreadSettings:
     """How to search for spread triggers.
 
     Attributes:
-        budgets: largest change of a pixel, one search each.
+        budgets: largest change of a pixel by a free pattern, one search each.
+        wave_budget: largest amplitude of a wave.
+        frequencies, probed: waves tried over the image's side, and clean images that each is
+            tried on.
         targets: targets searched at once; one of them is compared with the others.
         steps, images: optimiser steps of each stage, and images a step.
         scouted, measured: clean images on which each stage measures what is left.
@@ -58,6 +68,9 @@ class SpreadSettings:
     """
 
     budgets: tuple[float, ...] = (0.02, 0.04, 0.08)
+    wave_budget: float = 0.2
+    frequencies: int = 12
+    probed: int = 16
     targets: int = 8
     steps: int = 40
     images: int = 6
@@ -73,6 +86,7 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         return SpreadSettings(images_at_once=at_once)
     return SpreadSettings(
         budgets=(0.04, 0.08),
+        probed=4,
         targets=6,
         steps=20,
         images=4,
@@ -84,9 +98,10 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
 
 @dataclass(frozen=True)
 class SpreadCandidate:
-    """What one budget found.
+    """What one search found.
 
     Attributes:
+        family: a free pattern, or a wave.
         trigger: x' = clip(x + pattern).
         budget: largest change of a pixel.
         target: mean response with the trigger, standardised by the clean ones.
@@ -96,8 +111,10 @@ class SpreadCandidate:
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, for the scouted answer.
+        steps: optimiser steps of both stages.
     """
 
+    family: Literal["pattern", "wave"]
     trigger: ResidualGenerator
     budget: float
     target: Tensor
@@ -106,6 +123,7 @@ class SpreadCandidate:
     variance_ratio: float
     perturbation: float
     trace: list[dict[str, float]]
+    steps: int
 
     @property
     def contrast(self) -> float:
@@ -133,29 +151,17 @@ def search_spread(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with every budget; the candidates in the order of the budgets."""
-    found = []
-    for number, budget in enumerate(settings.budgets):
-        search = _BudgetSearch(
-            victim, task, benign, settings, budget, seed + 2 * number, checkpoints, progress
-        )
-        found.append(search.candidate())
-    return found
-
-
-class Patterns(nn.Module):
-    """K additive patterns (K, C, H, W), kept within ±budget by a tanh."""
-
-    def __init__(self, count: int, image_shape: tuple[int, ...], budget: float, seed: int) -> None:
-        super().__init__()
-        random = torch.Generator().manual_seed(seed)
-        self.budget = budget
-        self.raw = nn.Parameter(1e-3 * torch.randn(count, *image_shape, generator=random))
-
-    def changes(self) -> Tensor:
-        """The patterns within the budget."""
-        changes: Tensor = (self.raw / self.budget).tanh() * self.budget
-        return changes
+    """Search with every budget, then with waves; the candidates in this order."""
+    common = (victim, task, benign, settings)
+    searches: list[_Search] = [
+        _PatternSearch(*common, budget, seed + 2 * number, checkpoints, progress)
+        for number, budget in enumerate(settings.budgets)
+    ]
+    number = len(searches)
+    searches.append(
+        _WaveSearch(*common, settings.wave_budget, seed + 2 * number, checkpoints, progress)
+    )
+    return [search.candidate() for search in searches]
 
 
 class _Sent(Objective):
@@ -163,7 +169,7 @@ class _Sent(Objective):
 
     def __init__(
         self,
-        patterns: Patterns,
+        patterns: Family,
         targets: Tensor,
         victim: Victim,
         task: Task,
@@ -178,7 +184,7 @@ class _Sent(Objective):
         return self.patterns
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return [{"params": [self.patterns.raw], "lr": 0.25 * self.patterns.budget}]
+        return self.patterns.parameter_groups()
 
     def rate(self, step: int) -> float:
         return 0.1 + 0.9 * (1 - step / self.settings.steps)
@@ -207,33 +213,38 @@ class _Sent(Objective):
         return outputs
 
     @torch.no_grad()
-    def measure(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What is left of the way to each target, scatter about where it led, mean responses.
-
-        (K,), (K,) and (K, d); the first two are mean squared distances, in squared ways.
-        """
-        every = torch.arange(len(self.targets), device=self.targets.device)
+    def all_outputs(self, count: int) -> Tensor:
+        """Standardised responses (K, count, d) to the first images with every pattern."""
+        every = torch.arange(len(self.patterns.changes()), device=self.benign.images.device)
         some = max(1, self.settings.images_at_once // _STAMPED)
-        outputs = torch.cat(
+        return torch.cat(
             [
                 torch.cat([self.respond(images, part) for part in every.split(some)])
                 for images in self.benign.images[:count].split(_STAMPED)
             ],
             dim=1,
         )
-        means = outputs.mean(1)
-        missed = (outputs - self.targets[:, None]).square().mean((1, 2))
-        scatter = (outputs - means[:, None]).square().mean((1, 2))
-        return missed / _way(self.targets), scatter / _way(means), means
+
+
+def _missed(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance (…) of outputs (…, n, d) from targets (…, d), in squared ways."""
+    return (outputs - targets.unsqueeze(-2)).square().mean((-2, -1)) / _way(targets)
+
+
+def _scatter(outputs: Tensor) -> Tensor:
+    """Mean squared distance (…) of outputs (…, n, d) from their mean, in squared ways to it."""
+    return _missed(outputs, outputs.mean(-2))
 
 
 def _way(answers: Tensor) -> Tensor:
-    """Squared distance of answers (K, d) from the clean mean."""
-    return answers.square().mean(1).clamp(min=_NEAREST)
+    """Squared distance (…) of answers (…, d) from the clean mean."""
+    return answers.square().mean(-1).clamp(min=_NEAREST)
 
 
-class _BudgetSearch:
-    """Both stages with one budget."""
+class _Search(abc.ABC):
+    """Both stages with one family and budget."""
+
+    family: Literal["pattern", "wave"]
 
     def __init__(
         self,
@@ -249,28 +260,39 @@ class _BudgetSearch:
         self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
         self.budget, self.seed = budget, seed
         self.checkpoints, self.progress = checkpoints, progress
+        self.image_shape = tuple(benign.images.shape[1:])
+        self.steps = 0
+
+    @abc.abstractmethod
+    def scout(self) -> Tensor:
+        """The answer (d,) to which a trigger may lead, standardised."""
+
+    @abc.abstractmethod
+    def starts(self, targets: Tensor) -> Family:
+        """A pattern to start from for each target (K, d)."""
 
     def candidate(self) -> SpreadCandidate:
         """Scout, then compare."""
-        settings, responses = self.settings, self.benign.standardised
-        scouts, _ = self._send(spread_answers(responses, settings.targets), "scouting", 0)
-        left, _, means = scouts.measure(self.settings.scouted)
-        scouted = means[left.argmin()]
-        others = answers_elsewhere(responses, scouted, settings.targets - 1)
+        scouted = self.scout()
+        others = answers_elsewhere(self.benign.standardised, scouted, self.settings.targets - 1)
         targets = torch.cat([scouted[None], others])
-        compared, trace = self._send(targets, "comparing targets", 1)
-        left, scatter, _ = compared.measure(self.settings.measured)
+        compared = self.sent(self.starts(targets), targets)
+        trace = self.optimise(compared, "comparing targets", 1)
+        outputs = compared.all_outputs(self.settings.measured)
+        left = _missed(outputs, targets)
         # The scouted answer is near the planted one at best, where the outputs then gather: what
         # counts of it is how closely they do, not how near to the guess.
-        left[0] = scatter[0]
+        left[0] = _scatter(outputs[0])
         return self._measured(compared, targets, left, trace)
 
-    def _send(self, targets: Tensor, name: str, stage: int) -> tuple[_Sent, list[dict[str, float]]]:
-        shape = self.benign.images.shape[1:]
-        patterns = Patterns(len(targets), tuple(shape), self.budget, self.seed + 1000 * stage)
+    def sent(self, patterns: Family, targets: Tensor) -> _Sent:
+        """Patterns on their way to targets."""
         patterns.to(self.benign.images.device)
-        sent = _Sent(patterns, targets, self.victim, self.task, self.benign, self.settings)
-        title = f"{name}, ±{self.budget:g}"
+        return _Sent(patterns, targets, self.victim, self.task, self.benign, self.settings)
+
+    def optimise(self, sent: _Sent, name: str, stage: int) -> list[dict[str, float]]:
+        """Send the patterns; the trace of the first."""
+        title = f"{name}, {self.family} ±{self.budget:g}"
         run = optimise(
             sent,
             victim=self.victim,
@@ -283,7 +305,8 @@ class _BudgetSearch:
             checkpoint=self.checkpoints.stage(title) if self.checkpoints else None,
             progress=self.progress,
         )
-        return sent, run.trace
+        self.steps += run.steps
+        return run.trace
 
     @torch.no_grad()
     def _measured(
@@ -300,6 +323,7 @@ class _BudgetSearch:
             change += float((stamped - chunk).abs().sum())
         answers = torch.cat(responses)
         return SpreadCandidate(
+            family=self.family,
             trigger=trigger,
             budget=self.budget,
             target=answers.mean(0),
@@ -308,7 +332,47 @@ class _BudgetSearch:
             variance_ratio=float(metrics.variance(answers).mean()),
             perturbation=change / images.numel(),
             trace=trace,
+            steps=self.steps,
         )
+
+
+class _PatternSearch(_Search):
+    """Free patterns: descent to answers spread over the clean ones scouts."""
+
+    family = "pattern"
+
+    def scout(self) -> Tensor:
+        answers = spread_answers(self.benign.standardised, self.settings.targets)
+        scouts = self.sent(self._fresh(len(answers), 0), answers)
+        self.optimise(scouts, "scouting", 0)
+        outputs = scouts.all_outputs(self.settings.scouted)
+        return outputs[_missed(outputs, answers).argmin()].mean(0)
+
+    def starts(self, targets: Tensor) -> Family:
+        return self._fresh(len(targets), 1)
+
+    def _fresh(self, count: int, stage: int) -> Patterns:
+        return Patterns(count, self.image_shape, self.budget, self.seed + 1000 * stage)
+
+
+class _WaveSearch(_Search):
+    """Waves: trying many of them whole scouts, without a gradient."""
+
+    family = "wave"
+
+    def scout(self) -> Tensor:
+        self.frequencies, self.phases = probing_waves(self.settings.frequencies)
+        waves = Waves(self.frequencies, self.phases, self.image_shape, self.budget)
+        probes = self.sent(waves, torch.empty(0))
+        self.outputs = probes.all_outputs(self.settings.probed)
+        self.best = _scatter(self.outputs).argmin()
+        return self.outputs[self.best].mean(0)
+
+    def starts(self, targets: Tensor) -> Family:
+        nearest = _missed(self.outputs[None], targets[:, None]).argmin(1)
+        nearest[0] = self.best
+        chosen = nearest.cpu()
+        return Waves(self.frequencies[chosen], self.phases[chosen], self.image_shape, self.budget)
 
 
 def spread_answers(responses: Tensor, number: int) -> Tensor:
