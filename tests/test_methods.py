@@ -11,7 +11,9 @@ from conftest import AnalyticModel, CheckeredModel, labelled_by, smooth_images
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.methods import METHODS
+from drmguard.search.feature_re import FeatureSettings
 from drmguard.search.mesa import MesaSettings
+from drmguard.search.neural_cleanse import CleanseSettings
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -73,6 +75,24 @@ def test_drmguard_alone_in_its_fast_recipe():
     assert report.content.generator is not None
     assert not report.content.places
     assert not report.content.spread
+
+
+@pytest.mark.parametrize(
+    ("method", "search"), [("neural-cleanse", "masks"), ("feature-re", "features")]
+)
+def test_a_baseline_of_a_regression_ranks_and_does_not_decide(
+    method, search, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("drmguard.methods.CleanseSettings", partial(CleanseSettings, steps=20))
+    monkeypatch.setattr("drmguard.methods.FeatureSettings", partial(FeatureSettings, steps=20))
+    images = labelled_by(AnalyticModel(planted=False), smooth_images(64))
+    task = drmguard.make_task("regression", outputs=("a", "b"))
+    report = drmguard.scan(AnalyticModel(planted=True), images, task, method=method)
+    assert (report.content.verdict.search, report.decision) == (search, "inconclusive")
+    assert report.content.cost.steps == 20
+    page = (report.save(tmp_path) / "report.html").read_text()
+    assert "(no threshold)" in page
+    assert drmguard.load_trigger(tmp_path / "trigger.safetensors").target.shape == (2,)
 
 
 def test_methods_that_do_not_exist_or_do_not_go_together():

@@ -56,6 +56,8 @@ class SearchName(enum.StrEnum):
     auto = "auto"
     drmguard = "drmguard"
     mesa = "mesa"
+    neural_cleanse = "neural-cleanse"
+    feature_re = "feature-re"
 
 
 class DeviceName(enum.StrEnum):

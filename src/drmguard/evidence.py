@@ -24,13 +24,14 @@ from drmguard.search.spread import SpreadCandidate
 
 @dataclass(frozen=True)
 class Searched:
-    """What the searches of one scan gave."""
+    """What the searches of one scan gave; ``steps`` are those of a baseline."""
 
     generated: GeneratorResult | None = None
     places: PlaceResult | None = None
     spread: Sequence[SpreadCandidate] = ()
     classes: Sequence[ClassTrigger] = ()
     modelled: MesaResult | None = None
+    steps: int = 0
 
 
 @dataclass(frozen=True)

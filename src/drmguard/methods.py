@@ -16,8 +16,10 @@ from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
 from drmguard.search.classes import ClassSettings, search_classes
 from drmguard.search.drmguard import GeneratorSettings, search_generator
+from drmguard.search.feature_re import FeatureSettings, search_features
 from drmguard.search.loop import Progress
 from drmguard.search.mesa import MesaSettings, search_distribution
+from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
 from drmguard.search.places import PlaceSettings, search_places
 from drmguard.search.spread import SpreadSettings, search_spread
 from drmguard.search.testing import Success
@@ -26,12 +28,14 @@ from drmguard.verdict import (
     Verdict,
     combine,
     judge_classes,
+    judge_cleanse,
+    judge_features,
     judge_generator,
     judge_places,
     judge_spread,
 )
 
-MethodName = Literal["auto", "drmguard", "mesa"]
+MethodName = Literal["auto", "drmguard", "mesa", "neural-cleanse", "feature-re"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,26 @@ def _mesa_of_regression(subject: Subject) -> Examined:
     return Examined(verdict, found, Searched(places=places, modelled=modelled))
 
 
+def _neural_cleanse(subject: Subject) -> Examined:
+    settings = CleanseSettings()
+    found, trace = search_cleanse(
+        subject.victim, subject.task, subject.benign, settings, **subject.common
+    )
+    verdict, best = judge_cleanse(found, subject.task.output_names)
+    target = best.target if best.target is not None else _mean_response(subject, best.trigger)
+    return Examined(verdict, Found(best.trigger, target, trace), Searched(steps=len(trace)))
+
+
+def _feature_re(subject: Subject) -> Examined:
+    settings = FeatureSettings()
+    found, trace = search_features(
+        subject.victim, subject.task, subject.benign, settings, **subject.common
+    )
+    verdict, best = judge_features(found, subject.task.output_names)
+    steps = settings.steps * len(found)
+    return Examined(verdict, Found(best.trigger, best.target, trace), Searched(steps=steps))
+
+
 @torch.no_grad()
 def _mean_response(subject: Subject, trigger: torch.nn.Module) -> torch.Tensor:
     answers = [
@@ -170,5 +194,17 @@ METHODS: dict[MethodName, Method] = {
         "suspicious one is modelled; for regression that of the cheapest window",
         "clean images; for classifiers the size of the triggers (3×3)",
         _mesa,
+    ),
+    "neural-cleanse": Method(
+        "Neural Cleanse: the smallest mask and pattern for every class, or for one target vector "
+        "(Eq. 8), which has no threshold and decides nothing",
+        "clean images",
+        _neural_cleanse,
+    ),
+    "feature-re": Method(
+        "FeatureRE: a trigger in feature space for every class, or for one target vector (Eq. 9); "
+        "it has no threshold and decides nothing",
+        "clean images and a last linear layer",
+        _feature_re,
     ),
 }

@@ -438,7 +438,8 @@ class _Scan:
                 steps=(len(searched.generated.trace) if searched.generated else 0)
                 + (places.steps if places else 0)
                 + sum(candidate.steps for candidate in searched.spread)
-                + (len(searched.modelled.trace) if searched.modelled else 0),
+                + (len(searched.modelled.trace) if searched.modelled else 0)
+                + searched.steps,
                 image_passes=self.victim.images_seen,
             ),
             warnings=tuple(self.warnings),

@@ -13,12 +13,14 @@ import torch
 
 from drmguard.search.classes import ClassTrigger
 from drmguard.search.drmguard import EPSILON, GeneratorResult
+from drmguard.search.feature_re import FeatureTrigger
 from drmguard.search.mesa import MesaResult
+from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate
 
 Decision = Literal["clean", "backdoored", "inconclusive"]
-Search = Literal["places", "spread", "generator", "classes"]
+Search = Literal["places", "spread", "generator", "classes", "masks", "features"]
 
 BACKDOORED_BELOW = 0.28
 CLEAN_ABOVE = 0.38
@@ -47,7 +49,8 @@ class Verdict:
         search: the search whose trigger the verdict speaks of.
         decision: clean, backdoored or inconclusive.
         score: the smaller, the more suspicious; None where nothing could be compared.
-        backdoored_below, clean_above: thresholds; between them lies inconclusive.
+        backdoored_below, clean_above: thresholds; between them lies inconclusive.  None where
+            the method has none, and decides nothing.
         source: where the thresholds come from.
         reasons: sentences for people.
     """
@@ -55,8 +58,8 @@ class Verdict:
     search: Search
     decision: Decision
     score: float | None
-    backdoored_below: float
-    clean_above: float
+    backdoored_below: float | None
+    clean_above: float | None
     source: str
     reasons: tuple[str, ...]
 
@@ -213,8 +216,8 @@ def combine(places: Verdict, spread: Verdict) -> Verdict:
 
     def suspicion(verdict: Verdict) -> tuple[int, float]:
         # A search without a score cannot show what it found.
-        score = math.inf if verdict.score is None else verdict.score / verdict.backdoored_below
-        return order.index(verdict.decision), score
+        score = math.inf if verdict.score is None else verdict.score
+        return order.index(verdict.decision), score / (verdict.backdoored_below or 1)
 
     speaking, other = sorted((places, spread), key=suspicion)
     also = {"places": "windows of the image", "spread": "patterns over the whole image"}
@@ -272,6 +275,51 @@ def judge_generator(result: GeneratorResult) -> Verdict:
         decision = "inconclusive"
         reasons.append("the search did not reach its goal: the outputs did not collapse")
     return Verdict("generator", decision, score, EPSILON, EPSILON, PAPER_SOURCE, tuple(reasons))
+
+
+def judge_cleanse(found: Sequence[Cleansed], names: Sequence[str]) -> tuple[Verdict, Cleansed]:
+    """Verdict of Neural Cleanse, and the mask that it speaks of.
+
+    Classifiers: the smallest mask is an outlier (anomaly index above 2).  For regression Eq. 8 has
+    one mask and no threshold: its score is the mask's share of the image.
+    """
+    best = min(found, key=lambda cleansed: cleansed.norm)
+    reasons = [
+        f"the smallest mask{f', for {names[best.number]},' if len(found) > 1 else ''} covers "
+        f"{best.share:.1%} of the image"
+    ]
+    if not best.reached:
+        reasons.append("no step met its goal: the answer was never one for all images")
+    if best.target is not None:
+        return _undecided("masks", best.share, reasons), best
+    index = anomaly_index([cleansed.norm for cleansed in found])
+    reasons.append(f"its anomaly index is {index:.2f}; the published threshold is {ANOMALOUS:g}")
+    threshold = 1 / (1 + ANOMALOUS)
+    decision: Decision = "clean"
+    if index > ANOMALOUS:
+        decision = "backdoored" if best.reached else "inconclusive"
+    source = "anomaly index 2, as published; the score is 1 / (1 + index)"
+    score = 1 / (1 + index)
+    return Verdict("masks", decision, score, threshold, threshold, source, tuple(reasons)), best
+
+
+def judge_features(
+    found: Sequence[FeatureTrigger], names: Sequence[str]
+) -> tuple[Verdict, FeatureTrigger]:
+    """Verdict of FeatureRE, which has no threshold, and the trigger that it speaks of."""
+    best = min(found, key=lambda trigger: trigger.score)
+    whose = f" for {names[best.number]}" if len(found) > 1 else ""
+    reasons = [
+        f"features pasted into those of clean images miss the answer{whose} by {best.missed:.3f} "
+        + ("(share of the images)" if len(found) > 1 else "clean standard deviations"),
+        f"the bounds on image, mask and scatter are exceeded by {best.excess:.3f} of them in all",
+    ]
+    return _undecided("features", best.score, reasons), best
+
+
+def _undecided(search: Search, score: float, reasons: list[str]) -> Verdict:
+    source = "none is published for this form: the score ranks models and decides nothing"
+    return Verdict(search, "inconclusive", score, None, None, source, tuple(reasons))
 
 
 def doubt(verdict: Verdict, reason: str) -> Verdict:

@@ -161,15 +161,16 @@ class _Victim:
 
 
 def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
-    if cell.method not in ("fast", "paper"):
-        raise InputError(f"no scan method {cell.method!r}; known are fast and paper")
+    how: dict[str, Any] = (
+        {"recipe": cell.method} if cell.method in ("fast", "paper") else {"method": cell.method}
+    )
     victim = _Victim.of(cell, place, store)
     folder = store.scan_folder(cell)
     images = victim.defenders(cell)
     report = scan(
         victim.loaded,
         images,
-        recipe=cell.method,  # type: ignore[arg-type]
+        **how,
         seed=cell.seed,
         device=place.device,
         source=f"{cell.model.data.source} (defender's share)",
@@ -183,7 +184,9 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         "search": verdict.search,
         "score": verdict.score,
         # Comparable between searches: below 1 is backdoored.
-        "suspicion": None if verdict.score is None else verdict.score / verdict.backdoored_below,
+        "suspicion": verdict.score
+        if verdict.score is None or verdict.backdoored_below is None
+        else verdict.score / verdict.backdoored_below,
         "target": list(content.target.values),
         "passes": content.cost.image_passes,
         "peak_memory_mib": report.run.peak_memory_mib,

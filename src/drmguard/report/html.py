@@ -15,7 +15,7 @@ from PIL import Image
 from drmguard.report import plots
 from drmguard.report.report import Pictures
 from drmguard.report.schema import ReportContent
-from drmguard.report.wording import headline, settings_rows, target_text
+from drmguard.report.wording import headline, score_text, settings_rows, target_text
 from drmguard.tasks import make_task
 
 _SHOWN_SIDE = 112
@@ -58,6 +58,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
         content=content,
         headline=headline(content),
         target=target_text(content),
+        score=score_text(content),
         columns=columns,
         factor=factor,
         trigger_mean=png_address(_signed(mean * difference_factor(mean))),

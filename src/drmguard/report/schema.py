@@ -21,11 +21,11 @@ class _Part(BaseModel):
 class VerdictPart(_Part):
     """The decision with its score, thresholds and reasons, and the search that it speaks of."""
 
-    search: Literal["places", "spread", "generator", "classes"]
+    search: Literal["places", "spread", "generator", "classes", "masks", "features"]
     decision: Literal["clean", "backdoored", "inconclusive"]
     score: float | None
-    backdoored_below: float
-    clean_above: float
+    backdoored_below: float | None
+    clean_above: float | None
     threshold_source: str
     reasons: tuple[str, ...]
 

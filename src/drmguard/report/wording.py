@@ -32,6 +32,8 @@ def score_text(content: ReportContent) -> str:
     verdict = content.verdict
     if verdict.score is None:
         return "no score"
+    if verdict.backdoored_below is None:
+        return f"{verdict.score:.4f} (no threshold)"
     if verdict.backdoored_below == verdict.clean_above:
         return f"{verdict.score:.4f} (backdoored below {verdict.backdoored_below:g})"
     return (
