@@ -202,15 +202,17 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
     for key, group in sorted(_grouped(results, kind).items(), key=lambda pair: str(pair[0])):
         *subject, method, settings = key
         with_settings = "".join(f", {name} {value}" for name, value in settings)
+        of_method = figures.get("drmguard" if method in ("fast", "paper") else method, {})
         clean = [r for r in group if r.cell.model.attack is None]
         cleared = sum(r.measured["decision"] == "clean" for r in clean)
         text += [
             f"## Identification: {_title(tuple(subject))}, method {method}{with_settings} "
             "(Tables 2, 3, 4, 9, 11, 14, 15)\n",
             f"The same {len(clean)} clean models stand beside every attack. An inconclusive "
-            "verdict counts as wrong on both sides (column *?*).\n",
+            "verdict counts as wrong on both sides (column *?*); a method without a threshold "
+            "has no accuracy.\n",
             "| attack | n | TP | FP | FN | TN | ? | accuracy | ROC-AUC | target error (σ) "
-            "| seconds | passes | published accuracy |",
+            "| seconds | passes | published accuracy / ROC-AUC |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         by_attack = _grouped(group, lambda cell: (cell.model.attack or "clean",))
@@ -232,20 +234,27 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
             if positive and negative:
                 auc = roc_auc(positive, negative)
                 area = f"{auc.value:.3f} ({auc.low:.2f}–{auc.high:.2f})"
-            known = figures.get(name, {}).get("accuracy")
+            decides = any(r.measured.get("threshold", 1) is not None for r in [*rows, *clean])
+            reported = of_method.get(name, {})
             missed = len(rows) - found - sum(r.measured["decision"] == "inconclusive" for r in rows)
             cells = (
                 *(name, f"{len(rows)} + {len(clean)}", str(found), str(flagged), str(missed)),
                 *(str(cleared), str(unsure)),
-                f"{accuracy.value:.0%} ({accuracy.low:.0%}–{accuracy.high:.0%})",
+                f"{accuracy.value:.0%} ({accuracy.low:.0%}–{accuracy.high:.0%})"
+                if decides
+                else "–",
                 *(area, _shown(_mean(rows, "target_error_sd"), 2)),
                 _shown(statistics.mean(r.seconds or math.nan for r in [*rows, *clean])),
                 f"{statistics.mean(r.measured['passes'] for r in [*rows, *clean]):,.0f}",
-                "–" if known is None else f"{known:.0%}",
+                f"{_percent(reported.get('accuracy'))} / {_shown(reported.get('auc'))}",
             )
             text.append(f"| {' | '.join(cells)} |")
         text.append("")
     return text
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"
 
 
 def _scan_table(scans: Sequence[Result]) -> list[str]:

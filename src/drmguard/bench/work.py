@@ -182,6 +182,7 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     measured: dict[str, Any] = {
         "decision": verdict.decision,
         "search": verdict.search,
+        "threshold": verdict.backdoored_below,
         "score": verdict.score,
         # Comparable between searches: below 1 is backdoored.
         "suspicion": verdict.score
