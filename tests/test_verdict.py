@@ -210,3 +210,6 @@ BETWEEN_PLACES = {"best": 1, "elsewhere": [3] * 4, "own": 1, "others": [3] * 3}
 def test_the_more_suspicious_search_speaks(places, found, decision, search):
     verdict = combine(judge_places(result(**places)), judge_spread([found])[0])
     assert (verdict.decision, verdict.search) == (decision, search)
+    assert set(verdict.suspicions) == {"places", "spread"}
+    assert verdict.suspicion == verdict.suspicions[search]
+    assert (verdict.suspicion < 1) == (decision == "backdoored")

@@ -400,6 +400,8 @@ class _Scan:
                 clean_above=verdict.clean_above,
                 threshold_source=verdict.source,
                 reasons=verdict.reasons,
+                suspicion=verdict.suspicion,
+                suspicions={str(k): value for k, value in verdict.suspicions.items()},
             ),
             target=TargetPart(
                 names=self.task.output_names,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -53,6 +53,7 @@ class Verdict:
             the method has none, and decides nothing.
         source: where the thresholds come from.
         reasons: sentences for people.
+        suspicions: of every search that was combined, its score over its threshold.
     """
 
     search: Search
@@ -62,6 +63,14 @@ class Verdict:
     clean_above: float | None
     source: str
     reasons: tuple[str, ...]
+    suspicions: Mapping[Search, float | None] = field(default_factory=dict)
+
+    @property
+    def suspicion(self) -> float | None:
+        """The score over its threshold, where there is one: below 1 is backdoored."""
+        if self.score is None or self.backdoored_below is None:
+            return self.score
+        return self.score / self.backdoored_below
 
 
 @dataclass(frozen=True)
@@ -216,14 +225,15 @@ def combine(places: Verdict, spread: Verdict) -> Verdict:
 
     def suspicion(verdict: Verdict) -> tuple[int, float]:
         # A search without a score cannot show what it found.
-        score = math.inf if verdict.score is None else verdict.score
-        return order.index(verdict.decision), score / (verdict.backdoored_below or 1)
+        score = math.inf if verdict.suspicion is None else verdict.suspicion
+        return order.index(verdict.decision), score
 
     speaking, other = sorted((places, spread), key=suspicion)
     also = {"places": "windows of the image", "spread": "patterns over the whole image"}
     return dataclasses.replace(
         speaking,
         reasons=(*speaking.reasons, f"the search of {also[other.search]}: {other.decision}"),
+        suspicions={one.search: one.suspicion for one in (places, spread)},
     )
 
 

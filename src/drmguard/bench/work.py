@@ -184,10 +184,8 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         "search": verdict.search,
         "threshold": verdict.backdoored_below,
         "score": verdict.score,
-        # Comparable between searches: below 1 is backdoored.
-        "suspicion": verdict.score
-        if verdict.score is None or verdict.backdoored_below is None
-        else verdict.score / verdict.backdoored_below,
+        "suspicion": verdict.suspicion,
+        "suspicions": verdict.suspicions,
         "target": list(content.target.values),
         "passes": content.cost.image_passes,
         "peak_memory_mib": report.run.peak_memory_mib,

@@ -19,7 +19,10 @@ class _Part(BaseModel):
 
 
 class VerdictPart(_Part):
-    """The decision with its score, thresholds and reasons, and the search that it speaks of."""
+    """The decision with its score, thresholds and reasons, and the search that it speaks of.
+
+    ``suspicion`` is the score over its threshold, ``suspicions`` those of all searches combined.
+    """
 
     search: Literal["places", "spread", "generator", "classes", "masks", "features"]
     decision: Literal["clean", "backdoored", "inconclusive"]
@@ -28,6 +31,8 @@ class VerdictPart(_Part):
     clean_above: float | None
     threshold_source: str
     reasons: tuple[str, ...]
+    suspicion: float | None
+    suspicions: dict[str, float | None]
 
 
 class TargetPart(_Part):
