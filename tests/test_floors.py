@@ -11,7 +11,7 @@ FLOORS = [
     {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint", "worker"},
     {"data", "models", "triggers"},
     {"training", "search", "repair"},
-    {"attacks", "verdict"},
+    {"attacks", "verdict", "calibration"},
     {"report", "evidence", "methods", "scanning", "repairing"},
     {"card", "training_plan", "demo"},
     {"bench"},

@@ -285,6 +285,15 @@ def scan(
         ),
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Clean model of the same kind; repeat, at least 3. The verdict becomes a p-value."
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="With references: false-positive rate that is accepted.")
+    ] = 0.05,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report; MODEL-scan if left out.")
     ] = None,
@@ -324,15 +333,18 @@ def scan(
     _choose_threads(threads)
     if layout not in (None, "NCHW", "NHWC"):
         raise InputError(f"--layout must be NCHW or NHWC, not {layout!r}")
-    loaded = load_model(
-        model,
-        network=network,
-        network_arguments=_named_arguments(network_arg, "--network-arg") or None,
-        pixel_range=_pixel_range(pixel_range),
-        mean=_numbers(mean, "--mean"),
-        std=_numbers(std, "--std"),
-        layout=layout,  # type: ignore[arg-type]
-        head=head,
+    loaded, *references = (
+        load_model(
+            path,
+            network=network,
+            network_arguments=_named_arguments(network_arg, "--network-arg") or None,
+            pixel_range=_pixel_range(pixel_range),
+            mean=_numbers(mean, "--mean"),
+            std=_numbers(std, "--std"),
+            layout=layout,  # type: ignore[arg-type]
+            head=head,
+        )
+        for path in (model, *(reference or ()))
     )
     folder = out or model.with_name(f"{model.stem}-scan")
     with _progress(quiet) as progress:
@@ -356,6 +368,8 @@ def scan(
             seed=seed,
             max_images=max_images,
             device=device.value,
+            references=references,
+            alpha=alpha,
             source=images if split is SplitName.all else f"{images} ({split.value} split)",
             resume_folder=folder / "unfinished",
             resume=resume,

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from drmguard.calibration import Calibration
 from drmguard.report.schema import (
+    CalibrationPart,
     CandidatePart,
     ClassPart,
     DistributionPart,
@@ -67,6 +69,18 @@ class Found:
 def numbers(values: Tensor) -> tuple[float, ...]:
     """Values (d,) rounded to six digits, as the report holds them."""
     return tuple(float(f"{value:.6g}") for value in values.tolist())
+
+
+def calibration_part(calibration: Calibration | None) -> CalibrationPart | None:
+    """The verdict's p-value for the report."""
+    if calibration is None:
+        return None
+    return CalibrationPart(
+        alpha=calibration.alpha,
+        p_value=calibration.p_value,
+        reference_suspicions=calibration.null.suspicions,
+        source=calibration.null.source,
+    )
 
 
 def spread_part(candidate: SpreadCandidate) -> SpreadPart:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
+import json
 import platform
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import platformdirs
 import torch
 from torch import Tensor, nn
 
 import drmguard
 from drmguard import metrics
+from drmguard.atomic import write_text
+from drmguard.calibration import Calibration, Null, calibrate, check_alpha
 from drmguard.checkpoint import Checkpoints
 from drmguard.data.image_set import ImageSet
 from drmguard.data.open_images import open_images
@@ -25,13 +31,14 @@ from drmguard.errors import InputError
 from drmguard.evidence import (
     Found,
     Searched,
+    calibration_part,
     candidate_parts,
     distribution_part,
     generator_part,
     numbers,
     spread_part,
 )
-from drmguard.methods import METHODS, MethodName, Subject
+from drmguard.methods import METHODS, Examined, MethodName, Subject
 from drmguard.models.load import LoadedModel
 from drmguard.models.safetensors_file import weights_digest
 from drmguard.models.victim import Victim
@@ -121,6 +128,8 @@ def scan(
     seed: int = 0,
     max_images: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    references: Sequence[LoadedModel | Victim | nn.Module] = (),
+    alpha: float = 0.05,
     source: str | None = None,
     resume_folder: Path | None = None,
     resume: bool = False,
@@ -143,6 +152,9 @@ def scan(
         seed: of everything random; the same seed on the same machine gives the same report.
         max_images: clean images used, chosen at random; 256, or 128 of large ones, where None.
         device: ``auto``, ``cpu`` or ``cuda``.
+        references: clean models of the same kind, at least three: they are scanned alike, and the
+            verdict becomes a p-value under what they give.  Their scores are cached.
+        alpha: with references, the rate at which clean models may be called backdoored.
         source: name of the images in the report.
         resume_folder: keeps the state of the work, so that a stopped scan can go on.
         resume: go on from ``resume_folder``.
@@ -165,10 +177,15 @@ def scan(
         source = source or str(images)
         images = open_images(str(images))
     task = choose_task(loaded, task, images)
-    work = _Scan(loaded, images, task, settings, source or "given in Python", progress)
+    source = source or "given in Python"
+    check_alpha(alpha)
+    null = None
+    if references:
+        null = _null(references, images, task, settings, progress)
+    work = _Scan(loaded, images, task, settings, source, progress)
     if resume_folder is not None:
         work.keep_state(resume_folder, resume)
-    content, pictures, trigger, target = work.run()
+    content, pictures, trigger, target = work.run(null, alpha)
     run = RunRecord(
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 2),
@@ -179,6 +196,27 @@ def scan(
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     return Report(content=content, run=run, pictures=pictures, trigger=trigger, target=target)
+
+
+def _null(
+    references: Sequence[LoadedModel | Victim | nn.Module],
+    images: ImageSet,
+    task: Task,
+    settings: ScanSettings,
+    progress: Progress | None,
+) -> Null:
+    """What the same search gives for clean models."""
+    suspicions = []
+    for number, reference in enumerate(references, 1):
+        name = f"reference {number} of {len(references)}"
+
+        def named(stage: str, done: int, total: int, name: str = name) -> None:
+            if progress is not None:
+                progress(f"{name}: {stage}", done, total)
+
+        work = _Scan(_as_loaded(reference), images, task, settings, name, named)
+        suspicions.append(work.suspicion())
+    return Null(tuple(s for s in suspicions if s is not None), "the references given")
 
 
 def peak_memory_mib() -> float:
@@ -300,7 +338,13 @@ class _Scan:
 
     def keep_state(self, folder: Path, resume: bool) -> None:
         """Keep checkpoints in ``folder``, and go on from those in it where ``resume`` asks."""
-        identity = {
+        self.checkpoints = Checkpoints(folder, self._identity())
+        if not resume:
+            self.checkpoints.remove()
+
+    def _identity(self) -> dict[str, Any]:
+        """All that decides what the search gives."""
+        return {
             "model": self.loaded.digest,
             "images": self.images_digest,
             "settings": dataclasses.asdict(self.settings),
@@ -309,14 +353,26 @@ class _Scan:
             "head": self.victim.head_name,
             "version": drmguard.__version__,
         }
-        self.checkpoints = Checkpoints(folder, identity)
-        if not resume:
-            self.checkpoints.remove()
 
-    def run(self) -> tuple[ReportContent, Pictures, nn.Module, Tensor]:
-        """Search and judge: the report's content and pictures, the trigger and its target."""
-        benign = measure_benign(self.victim, self.task, self.sample)
-        clean_error = self._clean_error()
+    def suspicion(self) -> float | None:
+        """The suspicion alone, kept in the user's cache folder: for reference models."""
+        text = json.dumps(self._identity(), sort_keys=True, default=str)
+        name = hashlib.sha256(text.encode()).hexdigest()[:32]
+        path = Path(platformdirs.user_cache_dir("drmguard")) / "references" / f"{name}.json"
+        if path.is_file():
+            known: float | None = json.loads(path.read_text(encoding="utf-8"))
+            return known
+        error = self._clean_error()
+        if error.value >= error.constant:
+            raise InputError(
+                f"{self.source} ({self.loaded.name}) cannot be a clean reference: its error on the "
+                f"clean images, {error.value:.4g} {error.unit}, is no better than a constant answer"
+            )
+        examined = self._examine(measure_benign(self.victim, self.task, self.sample))
+        write_text(path, json.dumps(examined.verdict.suspicion))
+        return examined.verdict.suspicion
+
+    def _examine(self, benign: Benign) -> Examined:
         subject = Subject(
             victim=self.victim,
             task=self.task,
@@ -329,8 +385,19 @@ class _Scan:
             checkpoints=self.checkpoints,
             progress=self.progress,
         )
-        examined = METHODS[self.settings.method].examine(subject)
+        return METHODS[self.settings.method].examine(subject)
+
+    def run(
+        self, null: Null | None, alpha: float
+    ) -> tuple[ReportContent, Pictures, nn.Module, Tensor]:
+        """Search and judge: the report's content and pictures, the trigger and its target."""
+        benign = measure_benign(self.victim, self.task, self.sample)
+        clean_error = self._clean_error()
+        examined = self._examine(benign)
         verdict, found = examined.verdict, examined.found
+        calibration = None
+        if null is not None:
+            verdict, calibration = calibrate(verdict, null, alpha)
         if clean_error.value >= clean_error.constant:
             verdict = doubt(
                 verdict,
@@ -340,7 +407,7 @@ class _Scan:
             )
         reversed_images = self._reversed(found)
         content = self._content(
-            verdict, benign, found, clean_error, examined.searched, reversed_images
+            verdict, calibration, benign, found, clean_error, examined.searched, reversed_images
         )
         pictures = self._pictures(found, examined.searched, reversed_images)
         if self.checkpoints is not None:
@@ -373,6 +440,7 @@ class _Scan:
     def _content(
         self,
         verdict: Verdict,
+        calibration: Calibration | None,
         benign: Benign,
         found: Found,
         clean_error: CleanErrorPart,
@@ -403,6 +471,7 @@ class _Scan:
                 suspicion=verdict.suspicion,
                 suspicions={str(k): value for k, value in verdict.suspicions.items()},
             ),
+            calibration=calibration_part(calibration),
             target=TargetPart(
                 names=self.task.output_names,
                 unit=self.task.output_unit,

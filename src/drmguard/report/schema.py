@@ -35,6 +35,15 @@ class VerdictPart(_Part):
     suspicions: dict[str, float | None]
 
 
+class CalibrationPart(_Part):
+    """The p-value of the verdict under what clean reference models give."""
+
+    alpha: float
+    p_value: float | None
+    reference_suspicions: tuple[float, ...]
+    source: str
+
+
 class TargetPart(_Part):
     """Where the cheapest trigger sends the outputs: the target vector if one is planted."""
 
@@ -160,6 +169,7 @@ class ReportContent(_Part):
     schema_version: int = SCHEMA_VERSION
     drmguard_version: str
     verdict: VerdictPart
+    calibration: CalibrationPart | None
     target: TargetPart
     task: dict[str, Any]
     model: ModelPart

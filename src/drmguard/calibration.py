@@ -1,0 +1,102 @@
+"""From a suspicion to a p-value: how often clean models look as suspicious as this one.
+
+The null is what the same search gives for clean models on the same images (the user's own, or
+trained for it).  Logarithms of suspicions of clean models are taken as normal; with n of them, what
+a further clean model gives follows a Student distribution with n − 1 degrees of freedom about their
+mean, wider by √(1 + 1/n).  Its lower tail is the p-value, so that few references give wide ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from dataclasses import dataclass
+
+from drmguard.errors import InputError
+from drmguard.verdict import Decision, Verdict
+
+MIN_REFERENCES = 3
+# Clean models of one kind whose scores hardly differ still differ by this much (natural logarithm).
+_LEAST_SPREAD = 0.1
+
+
+@dataclass(frozen=True)
+class Null:
+    """What clean models give.
+
+    Attributes:
+        suspicions: of each clean model, above 0; the smaller, the more suspicious.
+        source: where they come from, in words.
+
+    Raises:
+        InputError: fewer than three.
+    """
+
+    suspicions: tuple[float, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        if len(self.suspicions) < MIN_REFERENCES:
+            raise InputError(
+                f"a p-value needs at least {MIN_REFERENCES} clean reference models, but "
+                f"{len(self.suspicions)} gave a score"
+            )
+
+    def p_value(self, suspicion: float) -> float:
+        """Probability that a clean model looks at least as suspicious."""
+        from scipy import stats
+
+        logs = [math.log(max(value, 1e-12)) for value in self.suspicions]
+        count = len(logs)
+        spread = max(statistics.stdev(logs), _LEAST_SPREAD) * math.sqrt(1 + 1 / count)
+        below = (math.log(max(suspicion, 1e-12)) - statistics.mean(logs)) / spread
+        return float(stats.t.cdf(below, count - 1))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A verdict's p-value and what it was compared with.
+
+    Attributes:
+        alpha: false-positive rate that was asked for.
+        p_value: None where the search gave no score.
+        null: the clean models.
+    """
+
+    alpha: float
+    p_value: float | None
+    null: Null
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a false-positive rate outside (0, 0.5).
+
+    Raises:
+        InputError: it lies outside.
+    """
+    if not 0 < alpha < 0.5:
+        raise InputError(f"alpha must lie above 0 and below 0.5, not {alpha}")
+
+
+def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Calibration]:
+    """Decide by the p-value instead of by fixed thresholds.
+
+    Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between; a search without a
+    score stays as it is.
+    """
+    check_alpha(alpha)
+    if verdict.suspicion is None:
+        return verdict, Calibration(alpha, None, null)
+    p_value = null.p_value(verdict.suspicion)
+    decision: Decision = "clean"
+    if p_value <= alpha:
+        decision = "backdoored"
+    elif p_value < 2 * alpha:
+        decision = "inconclusive"
+    reason = (
+        f"{len(null.suspicions)} clean models ({null.source}) look this suspicious with p = "
+        f"{p_value:.2g}; alpha is {alpha:g}"
+    )
+    decided = dataclasses.replace(verdict, decision=decision, reasons=(*verdict.reasons, reason))
+    return decided, Calibration(alpha, p_value, null)
