@@ -27,7 +27,7 @@ from drmguard.training_plan import TrainingPlan, train_model
 from drmguard.triggers.trigger_file import load_trigger
 from drmguard.worker import end_with_parent
 
-IMAGES, SIDE, STEPS, REPAIR_STEPS = 8000, 64, 1300, 300
+IMAGES, SIDE, STEPS, REPAIR_STEPS = 8000, 64, 1300, 400
 POISONING_RATE, TARGET = 0.1, (0.30, -0.35)
 SOURCE = "rendered:gaze"
 
@@ -68,7 +68,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Iterator[Sc
         yield Scanned("clean", clean.result(), out / "clean")
         yield Scanned("backdoored", backdoored.result(), out / "backdoored")
         say("\nrepairing the backdoored model with the trigger that was found ...")
-        yield pool.submit(_repair, out / "backdoored", seed).result()
+        yield pool.submit(_repair, out / "backdoored", seed, torch.get_num_threads()).result()
 
 
 def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -> Report:
@@ -94,8 +94,8 @@ def _train_and_scan(folder: Path, seed: int, target: tuple[float, ...] | None) -
     return report
 
 
-def _repair(folder: Path, seed: int) -> Repaired:
-    torch.set_num_threads(1)
+def _repair(folder: Path, seed: int, threads: int) -> Repaired:
+    torch.set_num_threads(threads)  # nothing else runs any more
     parts = split(render_gaze(IMAGES, size=SIDE, seed=seed))
     loaded = load_model(folder / "model.safetensors")
     done = repair_model(
