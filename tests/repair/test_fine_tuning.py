@@ -11,7 +11,7 @@ from drmguard.card import measure
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
-from drmguard.repair.fine_tuning import RepairSettings, fine_tune, unlearn
+from drmguard.repair.fine_tuning import RepairSettings, _Pursuit, fine_tune, unlearn
 from drmguard.tasks import Regression
 from drmguard.training import TrainingSettings, train
 
@@ -60,6 +60,49 @@ def test_unlearning_removes_the_trigger_and_keeps_the_rest(backdoored):
     assert all(torch.equal(v, weights[k]) for k, v in victim.module.state_dict().items())
     again = unlearn(victim, TASK, images(100, seed=3), [backdoor.trigger], settings)
     assert again.after == repaired.after
+
+
+class Half(nn.Module):
+    """The upper half of what a trigger changes."""
+
+    def __init__(self, trigger):
+        super().__init__()
+        self.trigger = trigger
+
+    def forward(self, images):
+        change = self.trigger(images) - images
+        rows = change.abs().amax((0, 1, 3)).nonzero()[:, 0]
+        change[:, :, rows[len(rows) // 2] :] = 0
+        return images + change
+
+
+def test_pursuit_unlearns_what_the_reversed_trigger_lacks(backdoored):
+    victim, backdoor = backdoored
+    found, after = Half(backdoor.trigger), {}
+    for pursuit in (0.0, 2.0):
+        settings = RepairSettings(steps=300, batch_size=32, learning_rate=1e-3, pursuit=pursuit)
+        repaired = unlearn(victim, TASK, images(100, seed=3), [found], settings)
+        after[pursuit] = measure(repaired.victim, TASK, images(100, seed=2), [backdoor])
+    assert after[2.0]["DAE"] < 0.7 * after[0.0]["DAE"]
+    assert after[2.0]["RE"] < after[0.0]["RE"] + 0.05
+
+
+def test_a_pursuing_change_by_hand():
+    change = torch.zeros(4, 3, 8, 8)
+    change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
+    pursuit = _Pursuit(change, factor=2.0)
+    # Mean size .15 reaches two pixels around, twice as large at most.
+    assert torch.allclose(pursuit.limit[0, :3, :3], torch.tensor(0.3))
+    assert pursuit.limit[0, 3:].abs().max() == 0
+    first = pursuit.next()
+    assert not first.any()
+    (first * torch.tensor([1.0, -1.0, 0.0])[:, None, None]).sum().backward()
+    second = pursuit.next()
+    assert torch.allclose(second[:, 0, 0], torch.tensor([0.03, -0.03, 0.0]))
+    for _ in range(20):
+        (pursuit.change * torch.ones(3, 8, 8)).sum().backward()
+        pursuit.next()
+    assert torch.allclose(pursuit.change[:, 0, 0].detach(), torch.tensor(0.3))
 
 
 def test_fine_tuning_sees_no_trigger(backdoored):

@@ -4,6 +4,11 @@
 trigger, all under their correct labels.  Without a trigger it is plain *fine-tuning*, the strong
 baseline.  When to stop is chosen on clean images held out from training and, for unlearning, on
 the reversed trigger over those; a true trigger is never known here.
+
+A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
+others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
+lies, it climbs the loss of the model as it is, one step a training step from the gradient that
+training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
@@ -23,6 +29,8 @@ from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, train
 
 Progress = Callable[[str, int, int], None]
+# The pursuing change: its step in units of its limit, and the pixels that count as around one.
+_PURSUIT_STEP, _AROUND = 0.1, 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class RepairSettings:
         checks: how often the held-out images are looked at.
         doses: the reversed change is scaled by a factor drawn from this range for every step, since
             a reversed trigger is seldom exactly as strong as the planted one.
+        pursuit: how large the pursuing change may be, in mean reversed changes; 0 does without.
         seed: of the split, the batches and the doses.
     """
 
@@ -46,6 +55,7 @@ class RepairSettings:
     held_out: float = 0.2
     checks: int = 10
     doses: tuple[float, float] = (0.5, 1.5)
+    pursuit: float = 2.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -174,15 +184,47 @@ class _Stamping:
 
     def __init__(self, triggers: Sequence[nn.Module], settings: RepairSettings) -> None:
         self.triggers, self.settings = triggers, settings
+        self.pursuits: dict[int, _Pursuit] = {}
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         images = batch.images
         if self.triggers:
             random = np.random.default_rng((self.settings.seed, batch.step))
-            trigger = self.triggers[int(random.integers(len(self.triggers)))]
+            number = int(random.integers(len(self.triggers)))
             dose = float(random.uniform(*self.settings.doses))
-            half = len(images) // 2
+            clean = images[len(images) // 2 :]
+            originals = images[: len(images) // 2]
             with torch.no_grad():
-                stamped = images[:half] + dose * (trigger(images[:half]) - images[:half])
-            images = torch.cat([stamped.clamp(0, 1), images[half:]])
+                change = self.triggers[number](originals) - originals
+            changes = dose * change
+            if self.settings.pursuit:
+                if number not in self.pursuits:
+                    self.pursuits[number] = _Pursuit(change, self.settings.pursuit)
+                pursued = torch.arange(len(changes), device=changes.device) >= len(changes) // 2
+                changes = changes + pursued[:, None, None, None] * self.pursuits[number].next()
+            images = torch.cat([(originals + changes).clamp(0, 1), clean])
         return loss_function(victim(images), batch.labels)
+
+
+class _Pursuit:
+    """A change (C, H, W) that climbs the loss where a reversed trigger lies.
+
+    Args:
+        change: of some images by the trigger, (n, C, H, W).
+        factor: largest change of a pixel, in the mean change of the pixels around it.
+    """
+
+    def __init__(self, change: Tensor, factor: float) -> None:
+        size = change.abs().mean(0).amax(0)
+        around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
+        self.limit = (factor * around).clamp(max=1)
+        self.change = torch.zeros_like(change[0], requires_grad=True)
+
+    @torch.no_grad()
+    def next(self) -> Tensor:
+        """One step further, by the gradient of the training step before."""
+        if self.change.grad is not None:
+            self.change += _PURSUIT_STEP * self.limit * self.change.grad.sign()
+            self.change.clamp_(-self.limit, self.limit)
+            self.change.grad = None
+        return self.change
