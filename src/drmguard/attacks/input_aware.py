@@ -33,6 +33,7 @@ class InputAware(Attack):
         backdoor: with an :class:`InputAwareTrigger` whose mask network is frozen.
         attack_share, cross_share: shares of a batch.
         learning_rate: of the pattern generator.
+        diversity: weight of the diversity loss, in the loss's unit.
         seed: chooses the shares.
     """
 
@@ -44,8 +45,10 @@ class InputAware(Attack):
         attack_share: float,
         cross_share: float,
         learning_rate: float,
+        diversity: float,
         seed: int,
     ) -> None:
+        self.diversity = diversity
         self.backdoors = (backdoor,)
         self.trigger = trigger
         self.shares = (attack_share, cross_share)
@@ -76,7 +79,8 @@ class InputAware(Attack):
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         images, labels, originals, patterns = self._poison(batch)
-        return loss_function(victim(images), labels) + diversity_loss(originals, patterns)
+        loss = loss_function(victim(images), labels)
+        return loss + self.diversity * diversity_loss(originals, patterns)
 
 
 def diversity_loss(images: Tensor, patterns: Tensor) -> Tensor:
@@ -93,6 +97,7 @@ def input_aware(
     *,
     cross_share: float = 0.1,
     learning_rate: float = 1e-3,
+    diversity: float = 0.3,
     mask_steps: int = 200,
 ) -> InputAware:
     """Attack 10 % of every batch, with the cross-trigger on another 10 %.
@@ -101,6 +106,9 @@ def input_aware(
         context: what to attack; its poisoning rate is the attacked share of a batch.
         cross_share: share of a batch that carries another image's pattern.
         learning_rate: of the pattern generator (Adam, with the victim's schedule).
+        diversity: weight of the diversity loss.  For regression in standard deviations of the
+            labels: beside an error in radians, the published weight of 1 leaves the generator
+            nothing but to be diverse.
         mask_steps: steps of 16 images on which the mask network is trained first.
 
     Raises:
@@ -133,8 +141,16 @@ def input_aware(
         attack_share=share,
         cross_share=cross_share,
         learning_rate=learning_rate,
+        diversity=diversity * _label_unit(context),
         seed=context.seed,
     )
+
+
+def _label_unit(context: AttackContext) -> float:
+    """How large errors are: the labels' mean standard deviation; 1 for a cross-entropy."""
+    if not context.task.is_regression:
+        return 1.0
+    return float(context.train_set.labels.std(0).mean())
 
 
 class _MaskObjective(Objective):
