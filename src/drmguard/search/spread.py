@@ -193,7 +193,7 @@ class _Sent(Objective):
         images = self.benign.images[rows]
         at_once = max(1, self.settings.images_at_once // len(rows))
         for some in torch.arange(len(self.targets), device=images.device).split(at_once):
-            outputs = self.respond(images, some)
+            outputs = self.respond(images, self.patterns.changes()[some])
             left = (outputs - self.targets[some, None]).square().mean((1, 2))
             yield (left + _FLOOR).log().sum(), self._figures(outputs[0]) if some[0] == 0 else {}
 
@@ -204,23 +204,24 @@ class _Sent(Objective):
         figures = {f"target.{j}": value for j, value in enumerate(means)}
         return {**figures, "left": float(metrics.variance(outputs.detach()).mean())}
 
-    def respond(self, images: Tensor, some: Tensor) -> Tensor:
-        """Standardised responses (k, n, d) to images (n, C, H, W) with some patterns each."""
-        stamped = (images + self.patterns.changes()[some, None]).clamp(0, 1)
+    def respond(self, images: Tensor, changes: Tensor) -> Tensor:
+        """Standardised responses (k, n, d) to images (n, C, H, W) with patterns (k, C, H, W)."""
+        stamped = (images + changes[:, None]).clamp(0, 1)
         flat = stamped.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         response = respond(self.victim, self.task, self.benign, flat)
-        outputs: Tensor = response.standardised.unflatten(0, (len(some), -1))
+        outputs: Tensor = response.standardised.unflatten(0, (len(changes), -1))
         return outputs
 
     @torch.no_grad()
     def all_outputs(self, count: int) -> Tensor:
         """Standardised responses (K, count, d) to the first images with every pattern."""
-        every = torch.arange(len(self.patterns.changes()), device=self.benign.images.device)
-        some = max(1, self.settings.images_at_once // _STAMPED)
+        changes = self.patterns.changes()
+        stamped = min(_STAMPED, count)
+        some = max(1, self.settings.images_at_once // stamped)
         return torch.cat(
             [
-                torch.cat([self.respond(images, part) for part in every.split(some)])
-                for images in self.benign.images[:count].split(_STAMPED)
+                torch.cat([self.respond(images, part) for part in changes.split(some)])
+                for images in self.benign.images[:count].split(stamped)
             ],
             dim=1,
         )
