@@ -42,14 +42,16 @@ def test_mesa_finds_the_planted_class(short, planted, tmp_path):
     task = drmguard.make_task("classification", classes=CLASSES)
     images = classified(CheckeredModel(planted=False))
     report = drmguard.scan(model, images, task, method="mesa")
-    part = report.content.distribution
-    assert [c.name for c in part.classes] == list(CLASSES)
-    assert [level.beta for level in part.levels] == [0.5, 0.8, 0.9]
+    assert [c.name for c in report.content.classes] == list(CLASSES)
     assert report.decision == ("backdoored" if planted else "clean")
+    page = (report.save(tmp_path) / "report.html").read_text()
+    part = report.content.distribution
     if planted:
         assert report.target.argmax() == CheckeredModel.PLANTED
-    page = (report.save(tmp_path) / "report.html").read_text()
-    assert page.count('alt="trigger ') == 3 * 8
+        assert [level.beta for level in part.levels] == [0.5, 0.8, 0.9]
+        assert page.count('alt="trigger ') == 3 * 8
+    else:
+        assert part is None
     stamped = drmguard.load_trigger(tmp_path / "trigger.safetensors").trigger(
         images.batch(slice(0, 2))[0]
     )
@@ -63,7 +65,7 @@ def test_mesa_models_the_triggers_of_a_regression_model(short):
     report = drmguard.scan(model, images, task, method="mesa")
     assert report.decision == "backdoored"
     assert report.content.places
-    assert not report.content.distribution.classes
+    assert not report.content.classes
     assert len(report.content.distribution.levels) == 3
 
 

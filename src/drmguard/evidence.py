@@ -26,7 +26,7 @@ from drmguard.search.spread import SpreadCandidate
 
 @dataclass(frozen=True)
 class Searched:
-    """What the searches of one scan gave; ``steps`` are those of a baseline."""
+    """What the searches of one scan gave; ``steps`` are those not in a trace here."""
 
     generated: GeneratorResult | None = None
     places: PlaceResult | None = None
@@ -109,8 +109,8 @@ def generator_part(result: GeneratorResult) -> GeneratorPart:
     )
 
 
-def distribution_part(searched: Searched, names: Sequence[str]) -> DistributionPart | None:
-    """MESA's classes and levels for the report."""
+def distribution_part(searched: Searched) -> DistributionPart | None:
+    """MESA's levels for the report."""
     modelled = searched.modelled
     if modelled is None:
         return None
@@ -118,8 +118,12 @@ def distribution_part(searched: Searched, names: Sequence[str]) -> DistributionP
         hits=modelled.hits,
         weights=numbers(modelled.distribution.weights),
         levels=tuple(LevelPart(**vars(level)) for level in modelled.levels),
-        classes=tuple(ClassPart(name=names[c.number], hits=c.hits) for c in searched.classes),
     )
+
+
+def class_parts(searched: Searched, names: Sequence[str]) -> tuple[ClassPart, ...]:
+    """What every class of a classifier showed, for the report."""
+    return tuple(ClassPart(name=names[c.number], hits=c.hits) for c in searched.classes)
 
 
 def candidate_parts(candidates: Sequence[Candidate]) -> tuple[CandidatePart, ...]:

@@ -25,6 +25,7 @@ from drmguard.search.spread import SpreadSettings, search_spread
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
 from drmguard.verdict import (
+    VALID_HITS,
     Verdict,
     combine,
     judge_classes,
@@ -113,20 +114,21 @@ def _mesa(subject: Subject) -> Examined:
         return _mesa_of_regression(subject)
     settings = subject.mesa or MesaSettings()
     size = settings.size
-    found = search_classes(
-        subject.victim, subject.benign, ClassSettings(size=size), **subject.common
-    )
+    searched = ClassSettings(size=size)
+    found = search_classes(subject.victim, subject.benign, searched, **subject.common)
     if not found:
         raise InputError("the model gives one class to every clean image; check --pixel-range")
     best = max(found, key=lambda c: c.odds)
-    success = Success(subject.task, subject.benign, torch.tensor([best.number]))
-    modelled = search_distribution(subject.victim, success, settings, **subject.common)
-    trigger = modelled.distribution
-    verdict = judge_classes(found, modelled, subject.task.output_names)
+    trigger: torch.nn.Module = best.trigger
+    modelled = None
+    if best.hits >= VALID_HITS / 2:  # else there is nothing whose distribution could be modelled
+        success = Success(subject.task, subject.benign, torch.tensor([best.number]))
+        modelled = search_distribution(subject.victim, success, settings, **subject.common)
+        trigger = modelled.distribution
     return Examined(
-        verdict,
+        judge_classes(found, modelled, subject.task.output_names),
         Found(trigger, _mean_response(subject, trigger), []),
-        Searched(classes=found, modelled=modelled),
+        Searched(classes=found, modelled=modelled, steps=searched.steps),
     )
 
 

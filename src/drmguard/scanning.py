@@ -33,6 +33,7 @@ from drmguard.evidence import (
     Searched,
     calibration_part,
     candidate_parts,
+    class_parts,
     distribution_part,
     generator_part,
     numbers,
@@ -503,7 +504,8 @@ class _Scan:
             targets=candidate_parts(places.sent) if places else (),
             spread=tuple(spread_part(c) for c in searched.spread),
             generator=generator_part(searched.generated) if searched.generated else None,
-            distribution=distribution_part(searched, self.task.output_names),
+            classes=class_parts(searched, self.task.output_names),
+            distribution=distribution_part(searched),
             dose_response=doses,
             cost=CostPart(
                 steps=(len(searched.generated.trace) if searched.generated else 0)

@@ -238,22 +238,29 @@ def combine(places: Verdict, spread: Verdict) -> Verdict:
 
 
 def judge_classes(
-    found: Sequence[ClassTrigger], modelled: MesaResult, names: Sequence[str]
+    found: Sequence[ClassTrigger], modelled: MesaResult | None, names: Sequence[str]
 ) -> Verdict:
-    """Verdict on a classifier: a planted class's patch works where those of others do not."""
+    """Verdict on a classifier: a planted class's patch works where those of others do not.
+
+    ``modelled`` is None where no class had triggers worth modelling.
+    """
     best = max(found, key=lambda c: c.odds)
     others = [c.odds for c in found if c is not best]
     reasons = [
         f"a patch sends {best.hits:.1%} of the other classes' images to {names[best.number]}",
-        f"triggers drawn from its modelled distribution send {modelled.hits:.1%} there",
     ]
+    strongest = best.hits
+    if modelled is not None:
+        reasons.append(
+            f"triggers drawn from its modelled distribution send {modelled.hits:.1%} there"
+        )
+        strongest = max(strongest, modelled.hits)
     common = (CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, CLASSES_SOURCE)
     if len(others) < MIN_NULL - 1:
         reasons.append("too few other classes to compare with")
         return Verdict("classes", "inconclusive", None, *common, tuple(reasons))
     score = statistics.median(others) / best.odds
     reasons.append(f"the odds of the median other class are {score:.3f} of its odds")
-    strongest = max(best.hits, modelled.hits)
     if score > CLASSES_CLEAN_ABOVE or strongest < VALID_HITS / 2:
         decision: Decision = "clean"
         reasons.append("no class stands apart as a planted one does")

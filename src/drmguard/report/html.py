@@ -42,11 +42,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
                 if len(pictures.target_trace)
                 else None
             ),
-            "classes": (
-                Markup(plots.classes(content.distribution))
-                if content.distribution and content.distribution.classes
-                else None
-            ),
+            "classes": (Markup(plots.classes(content.classes)) if content.classes else None),
             "outputs": Markup(
                 plots.outputs(make_task(**content.task), pictures.before, pictures.after)
             ),

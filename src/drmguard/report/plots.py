@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from drmguard.report.report import Pictures
-from drmguard.report.schema import DistributionPart, ReportContent
+from drmguard.report.schema import ClassPart, ReportContent
 from drmguard.tasks import Task
 
 _CLEAN, _TRIGGER = "#3566a8", "#c0392b"
@@ -135,11 +135,11 @@ def efforts(content: ReportContent) -> str:
     return svg_of(figure)
 
 
-def classes(distribution: DistributionPart) -> str:
+def classes(parts: Sequence[ClassPart]) -> str:
     """What the strongest patch of every class reaches."""
     figure, axes = axes_of()
-    names = [part.name for part in distribution.classes]
-    hits = [part.hits for part in distribution.classes]
+    names = [part.name for part in parts]
+    hits = [part.hits for part in parts]
     best = hits.index(max(hits))
     axes.bar(
         range(len(hits)), hits, color=[_TRIGGER if k == best else _CLEAN for k in range(len(hits))]

@@ -140,12 +140,11 @@ class LevelPart(_Part):
 
 
 class DistributionPart(_Part):
-    """MESA: the distribution of valid triggers, and for classifiers what every class showed."""
+    """MESA: the distribution of valid triggers."""
 
     hits: float
     weights: tuple[float, ...]
     levels: tuple[LevelPart, ...]
-    classes: tuple[ClassPart, ...]
 
 
 class DosePart(_Part):
@@ -180,6 +179,7 @@ class ReportContent(_Part):
     targets: tuple[CandidatePart, ...]
     spread: tuple[SpreadPart, ...]
     generator: GeneratorPart | None
+    classes: tuple[ClassPart, ...]
     distribution: DistributionPart | None
     dose_response: tuple[DosePart, ...]
     cost: CostPart
