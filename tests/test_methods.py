@@ -58,6 +58,18 @@ def test_mesa_finds_the_planted_class(short, planted, tmp_path):
     assert stamped.shape == (2, 3, 32, 32)
 
 
+@pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
+def test_auto_also_tries_every_class_of_a_classifier(planted):
+    model = CheckeredModel(planted=planted)
+    task = drmguard.make_task("classification", classes=CLASSES)
+    report = drmguard.scan(model, classified(CheckeredModel(planted=False)), task)
+    assert set(report.content.verdict.suspicions) == {"places", "spread", "classes"}
+    assert report.content.distribution is None
+    assert report.decision == ("backdoored" if planted else "clean")
+    if planted:
+        assert report.target.argmax() == CheckeredModel.PLANTED
+
+
 def test_mesa_models_the_triggers_of_a_regression_model(short):
     model = AnalyticModel(planted=True)
     images = labelled_by(AnalyticModel(planted=False), smooth_images(64))

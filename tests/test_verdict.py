@@ -5,7 +5,8 @@ import torch
 
 from drmguard.search.drmguard import GeneratorResult
 from drmguard.search.places import Candidate, PlaceResult
-from drmguard.search.spread import SpreadCandidate
+from drmguard.search.spread import SpreadCandidate, null_of
+from drmguard.tasks import Regression, make_task
 from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.verdict import (
@@ -154,11 +155,17 @@ def spread(own, others, *, left=0.01, budget=0.04):
         target=torch.zeros(2),
         sent=torch.zeros(1 + len(others), 2),
         left=(own, *others),
+        null=null_of(others, Regression(("a", "b"))),
         variance_ratio=left,
         perturbation=0.01,
         trace=[],
         steps=0,
     )
+
+
+def test_the_null_of_a_classifier_is_its_easiest_other_class():
+    assert null_of([0.02, 0.05, 0.01], Regression(("a",))) == 0.02
+    assert null_of([0.02, 0.05, 0.01], make_task("classification", classes=("a", "b"))) == 0.01
 
 
 def test_spread_score_by_hand():
@@ -208,7 +215,7 @@ BETWEEN_PLACES = {"best": 1, "elsewhere": [3] * 4, "own": 1, "others": [3] * 3}
     ],
 )
 def test_the_more_suspicious_search_speaks(places, found, decision, search):
-    verdict = combine(judge_places(result(**places)), judge_spread([found])[0])
+    verdict = combine([judge_places(result(**places)), judge_spread([found])[0]])
     assert (verdict.decision, verdict.search) == (decision, search)
     assert set(verdict.suspicions) == {"places", "spread"}
     assert verdict.suspicion == verdict.suspicions[search]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from drmguard.errors import InputError
 from drmguard.evidence import Found, Searched
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
-from drmguard.search.classes import ClassSettings, search_classes
+from drmguard.search.classes import ClassSettings, ClassTrigger, search_classes
 from drmguard.search.drmguard import GeneratorSettings, search_generator
 from drmguard.search.feature_re import FeatureSettings, search_features
 from drmguard.search.loop import Progress
@@ -25,6 +25,7 @@ from drmguard.search.spread import SpreadSettings, search_spread
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
 from drmguard.verdict import (
+    MIN_NULL,
     VALID_HITS,
     Verdict,
     combine,
@@ -93,13 +94,24 @@ def _auto(subject: Subject) -> Examined:
     places = search_places(*where, subject.places, **subject.common)
     spread = search_spread(*where, subject.spread, **subject.common)
     by_spread, best = judge_spread(spread)
-    verdict = combine(judge_places(places), by_spread)
-    found = (
-        Found(best.trigger, best.target, best.trace)
-        if verdict.search == "spread"
-        else Found.at_place(places)
-    )
-    return Examined(verdict, found, Searched(generated, places, spread))
+    verdicts = [judge_places(places), by_spread]
+    found = {
+        "places": Found.at_place(places),
+        "spread": Found(best.trigger, best.target, best.trace),
+    }
+    patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
+    if len(patches) >= MIN_NULL:
+        verdicts.append(judge_classes(patches, None, subject.task.output_names))
+        strongest = max(patches, key=lambda patch: patch.odds).trigger
+        found["classes"] = Found(strongest, _mean_response(subject, strongest), [])
+    verdict = combine(verdicts)
+    steps = ClassSettings().steps if patches else 0
+    searched = Searched(generated, places, spread, patches, steps=steps)
+    return Examined(verdict, found[verdict.search], searched)
+
+
+def _class_patches(subject: Subject, settings: ClassSettings) -> Sequence[ClassTrigger]:
+    return search_classes(subject.victim, subject.benign, settings, **subject.common)
 
 
 def _drmguard(subject: Subject) -> Examined:
@@ -115,7 +127,7 @@ def _mesa(subject: Subject) -> Examined:
     settings = subject.mesa or MesaSettings()
     size = settings.size
     searched = ClassSettings(size=size)
-    found = search_classes(subject.victim, subject.benign, searched, **subject.common)
+    found = _class_patches(subject, searched)
     if not found:
         raise InputError("the model gives one class to every clean image; check --pixel-range")
     best = max(found, key=lambda c: c.odds)
@@ -181,8 +193,8 @@ def _mean_response(subject: Subject, trigger: torch.nn.Module) -> torch.Tensor:
 
 METHODS: dict[MethodName, Method] = {
     "auto": Method(
-        "many small windows and whole-image patterns, each sent to several targets: the model is "
-        "its own null",
+        "many small windows and whole-image patterns, each sent to several targets, and for "
+        "classifiers a small patch for every class: the model is its own null",
         "clean images; labels only for the clean error",
         _auto,
     ),

@@ -219,21 +219,26 @@ def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, Spread
     return verdict, best
 
 
-def combine(places: Verdict, spread: Verdict) -> Verdict:
-    """Verdict of the fast recipe: the more suspicious of both searches speaks."""
+def combine(verdicts: Sequence[Verdict]) -> Verdict:
+    """Verdict of the fast recipe: the most suspicious of its searches speaks."""
     order: list[Decision] = ["backdoored", "inconclusive", "clean"]
+    named = {
+        "places": "windows of the image",
+        "spread": "patterns over the whole image",
+        "classes": "a small patch for every class",
+    }
 
     def suspicion(verdict: Verdict) -> tuple[int, float]:
         # A search without a score cannot show what it found.
         score = math.inf if verdict.suspicion is None else verdict.suspicion
         return order.index(verdict.decision), score
 
-    speaking, other = sorted((places, spread), key=suspicion)
-    also = {"places": "windows of the image", "spread": "patterns over the whole image"}
+    speaking, *others = sorted(verdicts, key=suspicion)
+    also = (f"the search of {named[one.search]}: {one.decision}" for one in others)
     return dataclasses.replace(
         speaking,
-        reasons=(*speaking.reasons, f"the search of {also[other.search]}: {other.decision}"),
-        suspicions={one.search: one.suspicion for one in (places, spread)},
+        reasons=(*speaking.reasons, *also),
+        suspicions={one.search: one.suspicion for one in verdicts},
     )
 
 

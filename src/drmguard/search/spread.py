@@ -108,6 +108,8 @@ class SpreadCandidate:
         sent: the answers compared, standardised (K, d); the first is the scouted one.
         left: what is left of the way to each: mean squared distance to it over its squared
             distance from the clean mean; for the scouted one, to the mean answer instead.
+        null: what is left for the others: the median for regression, the least for classifiers,
+            where single classes are easy for clean models too.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, for the scouted answer.
@@ -120,6 +122,7 @@ class SpreadCandidate:
     target: Tensor
     sent: Tensor
     left: tuple[float, ...]
+    null: float
     variance_ratio: float
     perturbation: float
     trace: list[dict[str, float]]
@@ -127,8 +130,8 @@ class SpreadCandidate:
 
     @property
     def contrast(self) -> float:
-        """What is left of the way to the scouted answer, over the median for the others."""
-        return self.left[0] / statistics.median(self.left[1:])
+        """What is left of the way to the scouted answer, over the null."""
+        return self.left[0] / self.null
 
     @property
     def score(self) -> float:
@@ -330,6 +333,7 @@ class _Search(abc.ABC):
             target=answers.mean(0),
             sent=targets,
             left=tuple(left.tolist()),
+            null=null_of(left[1:].tolist(), self.task),
             variance_ratio=float(metrics.variance(answers).mean()),
             perturbation=change / images.numel(),
             trace=trace,
@@ -374,6 +378,11 @@ class _WaveSearch(_Search):
         nearest[0] = self.best
         chosen = nearest.cpu()
         return Waves(self.frequencies[chosen], self.phases[chosen], self.image_shape, self.budget)
+
+
+def null_of(others: list[float], task: Task) -> float:
+    """What the scouted answer is compared with, from what is left for the others."""
+    return statistics.median(others) if task.is_regression else min(others)
 
 
 def spread_answers(responses: Tensor, number: int) -> Tensor:
