@@ -89,6 +89,7 @@ def test_pursuit_unlearns_what_the_reversed_trigger_lacks(backdoored):
 
 def test_a_pursuing_change_by_hand():
     change = torch.zeros(4, 3, 8, 8)
+    assert not _Pursuit(change + 0.1, factor=2.0).limit.any()  # spread over the image
     change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
     pursuit = _Pursuit(change, factor=2.0)
     # Mean size .15 reaches two pixels around, twice as large at most.

@@ -8,7 +8,8 @@ the reversed trigger over those; a true trigger is never known here.
 A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
 others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
 lies, it climbs the loss of the model as it is, one step a training step from the gradient that
-training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).
+training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).  Triggers spread
+over the image are not pursued.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from drmguard.training import Batch, LossFunction, TrainingSettings, train
 Progress = Callable[[str, int, int], None]
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
 _PURSUIT_STEP, _AROUND = 0.1, 5
+# A trigger that changes more of the image than this is not pursued: a free change over the whole
+# image is an adversarial perturbation, and training against it costs the model its clean error.
+_LOCAL = 0.25
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ class _Pursuit:
     def __init__(self, change: Tensor, factor: float) -> None:
         size = change.abs().mean(0).amax(0)
         around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
-        self.limit = (factor * around).clamp(max=1)
+        local = (around > around.max() / 4).float().mean() <= _LOCAL
+        self.limit = (factor * around * local).clamp(max=1)
         self.change = torch.zeros_like(change[0], requires_grad=True)
 
     @torch.no_grad()
