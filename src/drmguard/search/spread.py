@@ -86,6 +86,7 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         return SpreadSettings(images_at_once=at_once)
     return SpreadSettings(
         budgets=(0.04, 0.08),
+        frequencies=8,
         probed=4,
         targets=6,
         steps=20,
