@@ -208,7 +208,7 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
         text += [
             f"## Identification: {_title(tuple(subject))}, method {method}{with_settings} "
             "(Tables 2, 3, 4, 9, 11, 14, 15)\n",
-            f"The same {len(clean)} clean models stand beside every attack. An inconclusive "
+            f"The same {len(clean)} clean model(s) stand beside every attack. An inconclusive "
             "verdict counts as wrong on both sides (column *?*); a method without a threshold "
             "has no accuracy.\n",
             "| attack | n | TP | FP | FN | TN | ? | accuracy | ROC-AUC | target error (σ) "
