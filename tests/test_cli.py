@@ -150,6 +150,8 @@ TRAIN = "train --data images.npz --task regression -o m.safetensors"
         (f"{TRAIN} --attack badnets --target 1,1 --attack-arg side=big", "cannot be 'big'"),
         (f"{TRAIN} --poisoning-rate 0.1", "but no attack"),
         (f"{TRAIN} --network vgg", "unknown network"),
+        (f"{TRAIN} --start model.safetensors --width 1", "keeps that model's network"),
+        (f"{TRAIN} --start images.npz", "of an unknown kind"),
         ("data check imagenet .", "unknown data set"),
         ("data check biwi nothing", "does not exist"),
         ("train --data pandora:nothing --task head-pose -o m.safetensors", "does not exist"),

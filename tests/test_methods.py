@@ -14,6 +14,7 @@ from drmguard.methods import METHODS
 from drmguard.search.feature_re import FeatureSettings
 from drmguard.search.mesa import MesaSettings
 from drmguard.search.neural_cleanse import CleanseSettings
+from drmguard.triggers.placed_patch import PlacedPatchTrigger
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -56,6 +57,19 @@ def test_mesa_finds_the_planted_class(short, planted, tmp_path):
         images.batch(slice(0, 2))[0]
     )
     assert stamped.shape == (2, 3, 32, 32)
+
+
+def test_points_give_the_one_strongest_patch():
+    model = CheckeredModel(planted=True)
+    task = drmguard.make_task("classification", classes=CLASSES)
+    images = classified(CheckeredModel(planted=False))
+    report = drmguard.scan(model, images, task, method="points")
+    assert report.decision == "backdoored"
+    assert isinstance(report.trigger, PlacedPatchTrigger)
+    assert report.target.argmax() == CheckeredModel.PLANTED
+    regression = labelled_by(AnalyticModel(planted=False), smooth_images(64))
+    with pytest.raises(InputError, match="for classifiers"):
+        drmguard.scan(AnalyticModel(planted=False), regression, "regression", method="points")
 
 
 @pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])

@@ -56,6 +56,7 @@ class SearchName(enum.StrEnum):
     auto = "auto"
     drmguard = "drmguard"
     mesa = "mesa"
+    points = "points"
     neural_cleanse = "neural-cleanse"
     feature_re = "feature-re"
 
@@ -408,12 +409,16 @@ def train(
         list[str] | None,
         typer.Option(help="The attack's own argument NAME=VALUE; repeat. See `drmguard attacks`."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Model to fine-tune; its network and input format are kept."),
+    ] = None,
     surrogate: Annotated[
         Path | None, typer.Option(help="Clean model for clean-label; trained first if left out.")
     ] = None,
     network: Annotated[
-        str, typer.Option(help="Network; `drmguard networks` lists them.")
-    ] = "resnet18",
+        str | None, typer.Option(help="Network; `drmguard networks` lists them; resnet18.")
+    ] = None,
     width: Annotated[
         float | None,
         typer.Option(help="Factor on the network's channels; 0.25 for large networks, else 1."),
@@ -464,9 +469,11 @@ def train(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     name = data.partition(":")[0]
     published = PRESETS[name].training if name in PRESETS else {}
+    if start is not None and (network is not None or width is not None or small_stem):
+        raise InputError("--start keeps that model's network; leave out --network and its settings")
     plan = TrainingPlan(
         task=task.value,
-        network=network,
+        network=network or "resnet18",
         width=width,
         small_stem=small_stem,
         mean=_numbers(mean, "--mean") or (),
@@ -494,6 +501,7 @@ def train(
             image_set,
             output,
             source=data,
+            start=start,
             surrogate=surrogate,
             device=device.value,
             resume=resume,

@@ -27,7 +27,7 @@ from drmguard.training_plan import TrainingPlan, train_model
 from drmguard.triggers.trigger_file import load_trigger
 from drmguard.worker import end_with_parent
 
-IMAGES, SIDE, STEPS, REPAIR_STEPS = 8000, 64, 1300, 400
+IMAGES, SIDE, STEPS, REPAIR_STEPS = 8000, 64, 1300, 300
 POISONING_RATE, TARGET = 0.1, (0.30, -0.35)
 SOURCE = "rendered:gaze"
 

@@ -14,7 +14,7 @@ from drmguard.errors import InputError
 from drmguard.evidence import Found, Searched
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
-from drmguard.search.classes import ClassSettings, ClassTrigger, search_classes
+from drmguard.search.classes import ClassSettings, ClassTrigger, search_classes, strongest
 from drmguard.search.drmguard import GeneratorSettings, search_generator
 from drmguard.search.feature_re import FeatureSettings, search_features
 from drmguard.search.loop import Progress
@@ -37,7 +37,7 @@ from drmguard.verdict import (
     judge_spread,
 )
 
-MethodName = Literal["auto", "drmguard", "mesa", "neural-cleanse", "feature-re"]
+MethodName = Literal["auto", "drmguard", "mesa", "points", "neural-cleanse", "feature-re"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def _auto(subject: Subject) -> Examined:
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:
         verdicts.append(judge_classes(patches, None, subject.task.output_names))
-        strongest = max(patches, key=lambda patch: patch.odds).trigger
-        found["classes"] = Found(strongest, _mean_response(subject, strongest), [])
+        patch = strongest(patches).trigger
+        found["classes"] = Found(patch, _mean_response(subject, patch), [])
     verdict = combine(verdicts)
     steps = ClassSettings().steps if patches else 0
     searched = Searched(generated, places, spread, patches, steps=steps)
@@ -128,9 +128,7 @@ def _mesa(subject: Subject) -> Examined:
     size = settings.size
     searched = ClassSettings(size=size)
     found = _class_patches(subject, searched)
-    if not found:
-        raise InputError("the model gives one class to every clean image; check --pixel-range")
-    best = max(found, key=lambda c: c.odds)
+    best = strongest(found)
     trigger: torch.nn.Module = best.trigger
     modelled = None
     if best.hits >= VALID_HITS / 2:  # else there is nothing whose distribution could be modelled
@@ -141,6 +139,20 @@ def _mesa(subject: Subject) -> Examined:
         judge_classes(found, modelled, subject.task.output_names),
         Found(trigger, _mean_response(subject, trigger), []),
         Searched(classes=found, modelled=modelled, steps=searched.steps),
+    )
+
+
+def _points(subject: Subject) -> Examined:
+    if subject.task.is_regression:
+        raise InputError("the method points is for classifiers; use auto or mesa for regression")
+    size = (subject.mesa or MesaSettings()).size
+    settings = ClassSettings(size=size)
+    found = _class_patches(subject, settings)
+    trigger = strongest(found).trigger
+    return Examined(
+        judge_classes(found, None, subject.task.output_names),
+        Found(trigger, _mean_response(subject, trigger), []),
+        Searched(classes=found, steps=settings.steps),
     )
 
 
@@ -208,6 +220,12 @@ METHODS: dict[MethodName, Method] = {
         "suspicious one is modelled; for regression that of the cheapest window",
         "clean images; for classifiers the size of the triggers (3×3)",
         _mesa,
+    ),
+    "points": Method(
+        "MESA's baseline for classifiers: of every class the one strongest patch, by gradient "
+        "descent on its pixels",
+        "clean images and the size of the triggers (3×3)",
+        _points,
     ),
     "neural-cleanse": Method(
         "Neural Cleanse: the smallest mask and pattern for every class, or for one target vector "

@@ -94,6 +94,7 @@ def repair_model(
     *,
     method: Method = "unlearning",
     scan_folder: Path | None = None,
+    trigger: nn.Module | None = None,
     scan_again: bool = True,
     settings: Settings | None = None,
     seed: int = 0,
@@ -110,6 +111,7 @@ def repair_model(
         method: ``unlearning`` of the reversed trigger; or, from clean images alone,
             ``fine-tuning``, ``fine-pruning`` or ``anp``.
         scan_folder: a scan's report; the model is scanned first where it is None.
+        trigger: reversed trigger, images to images, in place of that of the scan.
         scan_again: scan the repaired model, with another seed than the first scan's.
         settings: the method's own; its defaults with ``seed`` where None.
         seed: of the scans and, where ``settings`` is None, of the repair.
@@ -128,9 +130,11 @@ def repair_model(
     if scan_folder is not None:
         verdict = _verdict_of(scan_folder, model)
         triggers = [load_trigger(scan_folder / "trigger.safetensors").trigger]
-    elif method == "unlearning":
+    elif method == "unlearning" and trigger is None:
         report = scan(model, images, task, seed=seed, **common)
         verdict, triggers = report.decision, [report.trigger]
+    if trigger is not None:
+        triggers = [trigger]
     chosen = choose_task(model, task, images)
     model.victim.find_head(images.batch(slice(0, 2))[0])
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())

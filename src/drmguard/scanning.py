@@ -63,7 +63,6 @@ from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread import spread_settings
 from drmguard.tasks import Classification, Task, make_task
-from drmguard.triggers.distribution import TriggerDistribution
 from drmguard.verdict import Verdict, doubt
 
 Recipe = Literal["fast", "paper"]
@@ -413,7 +412,7 @@ class _Scan:
         pictures = self._pictures(found, examined.searched, reversed_images)
         if self.checkpoints is not None:
             self.checkpoints.remove()
-        target = found.target * benign.spread + benign.mean
+        target = benign.responses(found.target)
         return content, pictures, found.trigger.cpu(), target.cpu()
 
     @torch.no_grad()
@@ -476,7 +475,7 @@ class _Scan:
             target=TargetPart(
                 names=self.task.output_names,
                 unit=self.task.output_unit,
-                values=numbers(found.target * benign.spread + benign.mean),
+                values=numbers(benign.responses(found.target)),
                 standardised=numbers(found.target),
             ),
             task=self.task.settings(),
@@ -525,7 +524,7 @@ class _Scan:
         doses = []
         for dose in _DOSES:
             outputs = self._outputs((sample + dose * change).clamp(0, 1))
-            standardised = (self.task.responses(outputs) - benign.mean) / benign.spread
+            standardised = benign.standardise(self.task.responses(outputs))
             doses.append(
                 DosePart(
                     dose=dose,
@@ -561,9 +560,8 @@ def _samples(searched: Searched) -> list[Any]:
         return []
     rows = []
     distribution = searched.modelled.distribution
-    for generator in distribution.generators:
-        alone = TriggerDistribution([generator], torch.ones(1))  # type: ignore[list-item]
-        patches = alone.to(distribution.weights.device).sample(_SAMPLES)
+    for number in range(len(distribution.weights)):
+        patches = distribution.level(number).sample(_SAMPLES)
         if patches.shape[1] in (2, 4):
             patches = patches[:, :-1] * patches[:, -1:]
         rows.append(_bytes(patches))

@@ -14,7 +14,7 @@ from drmguard.attacks.named import make_attack
 from drmguard.card import card_path, measure, save_with_card, trigger_path
 from drmguard.data.image_set import ImageSet, Splits, split
 from drmguard.errors import InputError
-from drmguard.models.load import load_model
+from drmguard.models.load import LoadedModel, load_model
 from drmguard.models.networks import build_network, default_width, network_arguments
 from drmguard.models.safetensors_file import NetworkDescription
 from drmguard.models.victim import InputFormat, Victim
@@ -63,6 +63,7 @@ def train_model(
     output: Path,
     *,
     source: str,
+    start: Path | None = None,
     surrogate: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
@@ -70,6 +71,7 @@ def train_model(
 ) -> dict[str, float | str]:
     """Train, measure on the test split, and write ``output`` with its card and triggers.
 
+    ``start`` is a model to fine-tune: its network and input format take the place of the plan's.
     ``surrogate`` is a clean model for attacks that need one (Clean Label); it is trained first
     where none is given.
 
@@ -82,7 +84,7 @@ def train_model(
         raise InputError("an attack needs a target vector, and a target vector an attack")
     if plan.attack is None and (plan.attack_arguments or plan.poisoning_rate is not None):
         raise InputError("attack settings were given, but no attack")
-    work = _Training(plan, images, output, surrogate, device, resume, progress)
+    work = _Training(plan, images, output, start, surrogate, device, resume, progress)
     attack = work.attack()
     victim = work.train("training", attack)
     backdoors = attack.backdoors if attack else ()
@@ -119,6 +121,7 @@ class _Training:
         plan: TrainingPlan,
         images: ImageSet,
         output: Path,
+        start: Path | None,
         surrogate: Path | None,
         device: str,
         resume: bool,
@@ -139,11 +142,29 @@ class _Training:
             "image_height": shape[1],
             "image_width": shape[2],
         }
-        self.network = NetworkDescription(
-            name=plan.network, arguments=network_arguments(plan.network, wanted)
+        self.start = start
+        self.network = (
+            NetworkDescription(name=plan.network, arguments=network_arguments(plan.network, wanted))
+            if start is None
+            else NetworkDescription.model_validate(self._started(start).network)
         )
 
-    def fresh_victim(self) -> Victim:
+    def _started(self, path: Path) -> LoadedModel:
+        """The model to fine-tune, if it fits."""
+        loaded = load_model(path)
+        if loaded.task != self.task:
+            raise InputError(
+                f"{path}: the model's task is not the one asked for, {self.task.name} of "
+                f"{', '.join(self.task.output_names)}; start from a model of the same outputs"
+            )
+        loaded.victim.find_head(self.parts.train.batch(slice(0, 2))[0])
+        return loaded
+
+    def new_victim(self) -> Victim:
+        """The model to fine-tune as it is, or the network with new weights."""
+        return self._fresh_victim() if self.start is None else self._started(self.start).victim
+
+    def _fresh_victim(self) -> Victim:
         """The network with new weights."""
         torch.manual_seed(self.plan.settings.seed)
         module = build_network(self.network.name, self.network.arguments)
@@ -162,7 +183,7 @@ class _Training:
 
     def train(self, stage: str, attack: Attack | None) -> Victim:
         """Train a fresh network, with or without an attack."""
-        victim = self.fresh_victim()
+        victim = self.new_victim()
         if attack is not None:
             attack.to(self.device)
         train(
@@ -183,11 +204,10 @@ class _Training:
         return victim
 
     def _clean_victim(self) -> Victim:
-        if self.surrogate is None:
+        path = self.surrogate or self.start
+        if path is None:
             return self.train("training the surrogate", None)
-        victim = load_model(self.surrogate).victim
-        victim.find_head(self.parts.train.batch(slice(0, 2))[0])
-        return victim
+        return self._started(path).victim
 
     def _named(self, stage: str) -> Callable[[int, int, float], None] | None:
         progress = self.progress

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from drmguard.search.classes import ClassTrigger
+from drmguard.search.classes import ClassTrigger, strongest
 from drmguard.search.drmguard import EPSILON, GeneratorResult
 from drmguard.search.feature_re import FeatureTrigger
 from drmguard.search.mesa import MesaResult
@@ -249,27 +249,27 @@ def judge_classes(
 
     ``modelled`` is None where no class had triggers worth modelling.
     """
-    best = max(found, key=lambda c: c.odds)
+    best = strongest(found)
     others = [c.odds for c in found if c is not best]
     reasons = [
         f"a patch sends {best.hits:.1%} of the other classes' images to {names[best.number]}",
     ]
-    strongest = best.hits
+    hits = best.hits
     if modelled is not None:
         reasons.append(
             f"triggers drawn from its modelled distribution send {modelled.hits:.1%} there"
         )
-        strongest = max(strongest, modelled.hits)
+        hits = max(hits, modelled.hits)
     common = (CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, CLASSES_SOURCE)
     if len(others) < MIN_NULL - 1:
         reasons.append("too few other classes to compare with")
         return Verdict("classes", "inconclusive", None, *common, tuple(reasons))
     score = statistics.median(others) / best.odds
     reasons.append(f"the odds of the median other class are {score:.3f} of its odds")
-    if score > CLASSES_CLEAN_ABOVE or strongest < VALID_HITS / 2:
+    if score > CLASSES_CLEAN_ABOVE or hits < VALID_HITS / 2:
         decision: Decision = "clean"
         reasons.append("no class stands apart as a planted one does")
-    elif score < CLASSES_BACKDOORED_BELOW and strongest > VALID_HITS:
+    elif score < CLASSES_BACKDOORED_BELOW and hits > VALID_HITS:
         decision = "backdoored"
         reasons.append("one class has valid triggers of this size and the others have not")
     else:

@@ -54,6 +54,27 @@ def test_cells_come_after_those_they_need(suite):
     assert offset.plan().target == (0.1, 0.1)
 
 
+def test_a_fine_tuned_model_needs_its_clean_one_and_other_keys_stay(tmp_path):
+    path = tmp_path / "tuned.toml"
+    path.write_text(SUITE.replace("seed = [4]", "seed = [4]\npretraining = { steps = 9 }"))
+    cells = load_suite(str(path)).cells
+    clean, label, *_ = (cell.model for cell in cells)
+    assert (clean.attack, clean.training, clean.pretraining) == (None, {"steps": 9}, None)
+    assert label.clean == clean
+    data = Data(name="a", source="rendered:gaze", task="gaze")
+    scratch = Model(data=data, attack="badnets")
+    assert "pretraining" not in scratch.model_dump_json()
+    assert scratch.key != scratch.model_copy(update={"pretraining": {}}).key
+
+
+def test_a_repair_needs_the_scan_whose_trigger_it_unlearns():
+    model = Model(data=Data(name="a", source="rendered:gaze", task="gaze"))
+    settings = {"scan": "mesa", "level": 1, "share": 0.05}
+    cell = Cell(work="repair", model=model, method="unlearning", settings=settings)
+    _, scan = cell.needs()
+    assert (scan.method, scan.settings) == ("mesa", {"share": 0.05})
+
+
 def test_keys_change_with_what_decides_the_result_and_with_nothing_else():
     data = Data(name="a", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
     cell = Cell(work="train", model=Model(data=data, seed=1))
@@ -93,7 +114,7 @@ def test_a_bad_suite_is_refused_in_a_sentence(suite, change, message):
 
 
 def test_unknown_suites():
-    with pytest.raises(InputError, match="choose one of paper, small, smoke"):
+    with pytest.raises(InputError, match="choose one of mesa, paper, small, smoke"):
         load_suite("large")
     with pytest.raises(InputError, match="does not exist"):
         load_suite("none.toml")

@@ -29,7 +29,8 @@ def test_pasted_features_and_bounds_by_hand():
     victim, task, benign = subject(AnalyticModel(planted=False))
     settings = FeatureSettings()
     search = _FeatureSearch((3, 32, 32), 3, 2, seed=0)
-    objective = _FeatureRE(search, 0, victim, task, benign, settings)
+    clean, _ = victim.features_and_outputs(IMAGES)
+    objective = _FeatureRE(search, 0, victim, task, benign, settings, clean)
     rows = torch.arange(10)
     with torch.no_grad():
         search.mask_raw.copy_(torch.tensor([0.3, -1.0, 2.0]))

@@ -126,6 +126,21 @@ def test_a_saved_distribution_draws_the_same_triggers(tmp_path):
     assert int(changed.sum()) == 6
 
 
+def test_a_level_alone_draws_from_its_generator_at_the_same_place():
+    torch.manual_seed(0)
+    generators = [PatchGenerator((3, 2, 2), hidden=16) for _ in range(2)]
+    with torch.no_grad():
+        for generator, value in zip(generators, (-200.0, 200.0), strict=True):
+            generator.dense[-1].weight.zero_()
+            generator.dense[-1].bias.fill_(value)
+    distribution = TriggerDistribution(generators, torch.tensor([1.0, 1.0]), (2, 1)).eval()
+    images = torch.full((4, 3, 6, 6), 0.5)
+    for number, color in ((0, 0.0), (1, 1.0)):
+        stamped = distribution.level(number)(images)
+        assert stamped[:, :, 2:4, 1:3].unique().tolist() == [color]
+        assert int((stamped != 0.5).sum()) == 4 * 3 * 4
+
+
 @pytest.mark.parametrize("settings", [{"levels": (0.9, 0.5)}, {"levels": ()}, {"size": (0, 3)}])
 def test_impossible_settings(settings):
     with pytest.raises(InputError):

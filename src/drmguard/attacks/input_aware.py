@@ -99,6 +99,7 @@ def input_aware(
     learning_rate: float = 1e-3,
     diversity: float = 0.3,
     mask_steps: int = 200,
+    generator_width: int = 32,
 ) -> InputAware:
     """Attack 10 % of every batch, with the cross-trigger on another 10 %.
 
@@ -110,6 +111,7 @@ def input_aware(
             labels: beside an error in radians, the published weight of 1 leaves the generator
             nothing but to be diverse.
         mask_steps: steps of 16 images on which the mask network is trained first.
+        generator_width: channels of the first stage of both generators.
 
     Raises:
         InputError: shares that do not fit into a batch, or an impossible rate.
@@ -121,7 +123,7 @@ def input_aware(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        trigger = InputAwareTrigger(context.image_shape[0])
+        trigger = InputAwareTrigger(context.image_shape[0], generator_width)
     objective = _MaskObjective(trigger, context.train_set)
     optimise(
         objective,

@@ -7,6 +7,7 @@ and nothing measured is ever mistaken for something else.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,7 +70,11 @@ class Data(_Spec):
 
 
 class Model(_Spec):
-    """One trained network; ``attack`` is None for a clean one."""
+    """One trained network; ``attack`` is None for a clean one.
+
+    With ``pretraining``, the settings of a clean training, the attack fine-tunes that clean network
+    of the same seed instead of training a new one.
+    """
 
     data: Data
     network: str = "resnet18"
@@ -78,15 +83,18 @@ class Model(_Spec):
     arguments: dict[str, Any] = {}
     poisoning_rate: float | None = None
     training: dict[str, Any] = {}
+    # Left out of the key where it is None, as in results older than it.
+    pretraining: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
     seed: int = 0
 
     @property
-    def surrogate(self) -> Model | None:
-        """The clean sibling that Clean Label crafts its images with."""
-        if self.attack != "clean-label":
+    def clean(self) -> Model | None:
+        """The clean sibling that is fine-tuned, or with which Clean Label crafts its images."""
+        if self.pretraining is None and self.attack != "clean-label":
             return None
         cleared: dict[str, Any] = {"attack": None, "arguments": {}, "poisoning_rate": None}
-        return self.model_copy(update={**cleared, "training": {}})
+        training = {"training": self.pretraining or {}, "pretraining": None}
+        return self.model_copy(update=cleared | training)
 
     def plan(self) -> TrainingPlan:
         """What to train."""
@@ -114,7 +122,9 @@ class Cell(_Spec):
         work: train a model, scan it, or repair it.
         model: the model it is about.
         method: of the scan or the repair.
-        settings: of the method: ``share`` of the defender's images, say.
+        settings: of the method: ``share`` of the defender's images; of a repair also ``scan``, the
+            method of the scan whose trigger it unlearns, and ``level``, which alone of the levels
+            of a distribution it is.
         seed: of the scan or the repair.
     """
 
@@ -134,7 +144,7 @@ class Cell(_Spec):
     def needs(self) -> list[Cell]:
         """Cells whose results this one is made from."""
         if self.work == "train":
-            clean = self.model.surrogate
+            clean = self.model.clean
             return [] if clean is None else [Cell(work="train", model=clean)]
         needed = [Cell(work="train", model=self.model)]
         if self.work == "repair":
@@ -144,4 +154,19 @@ class Cell(_Spec):
     def scan(self) -> Cell:
         """The scan whose trigger a repair unlearns."""
         share = {k: v for k, v in self.settings.items() if k == "share"}
-        return Cell(work="scan", model=self.model, method="fast", settings=share, seed=self.seed)
+        method = str(self.settings.get("scan", "fast"))
+        return Cell(work="scan", model=self.model, method=method, settings=share, seed=self.seed)
+
+
+def with_needed(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells, each once and after those it needs."""
+    ordered: dict[str, Cell] = {}
+
+    def add(cell: Cell) -> None:
+        for needed in cell.needs():
+            add(needed)
+        ordered.setdefault(cell.key, cell)
+
+    for cell in cells:
+        add(cell)
+    return list(ordered.values())

@@ -37,22 +37,14 @@ def _store(results: Path, cache: Path | None) -> Store:
 
 def _chosen(suite: str, only: list[str] | None) -> list[Cell]:
     """The suite's cells whose names hold every given text, after those they need."""
+    from drmguard.bench.cell import with_needed
     from drmguard.bench.suite import load_suite
 
     cells = load_suite(suite).cells
     wanted = [c for c in cells if all(text in c.name for text in only or [])]
     if not wanted:
         raise InputError(f"no cell of {suite} has {' and '.join(only or [])} in its name")
-    kept: dict[str, Cell] = {}
-
-    def keep(cell: Cell) -> None:
-        for needed in cell.needs():
-            keep(needed)
-        kept.setdefault(cell.key, cell)
-
-    for cell in wanted:
-        keep(cell)
-    return list(kept.values())
+    return with_needed(wanted)
 
 
 def _locations(pairs: list[str] | None) -> dict[str, str]:
@@ -238,11 +230,11 @@ def tables(
     docs: Annotated[Path, typer.Option(help="Folder of benchmark.md.")] = Path("docs"),
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write docs/benchmark.md with its plots, and docs/attacks.md, from the results."""
+    """Write docs/benchmark.md with its plots, attacks.md and mesa.md, from the results."""
     from drmguard.bench.suite import load_suite
     from drmguard.bench.tables import write_tables
 
-    suites = [load_suite(name) for name in ("small", "paper")]
+    suites = [load_suite(name) for name in ("small", "mesa", "paper")]
     print(write_tables(suites, _store(results, None).all(), docs))
 
 
@@ -255,12 +247,16 @@ def pictures(
     docs: Annotated[Path, typer.Option(help="Folder of attacks/.")] = Path("docs"),
     cache: Cache = None,
 ) -> None:
-    """Draw what each attack does to images, from the triggers of trained models."""
+    """Draw what each attack does to images, and modelled distributions, from trained models."""
+    from drmguard.bench.mesa_pictures import draw_distributions
     from drmguard.bench.pictures import draw_attacks
     from drmguard.bench.suite import load_suite
 
     store = _store(DEFAULT_RESULTS, cache)
-    for path in draw_attacks(load_suite(suite).models, store, _locations(data), docs):
+    chosen = load_suite(suite)
+    for path in draw_attacks(chosen.models, store, _locations(data), docs):
+        print(path)
+    for path in draw_distributions(chosen.cells, store, _locations(data), docs):
         print(path)
 
 

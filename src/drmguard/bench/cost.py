@@ -16,7 +16,7 @@ from drmguard.search.passes import LARGE_SIDE
 _TRAINED, _SEARCHED = 0.0018, 0.0012
 # The paper's generator costs about ten times the model's own pass.
 _PAPER_FACTOR = 8
-_BASELINE_PASSES = {"neural-cleanse": 32_000, "feature-re": 13_000}
+_PASSES = {"neural-cleanse": 32_000, "feature-re": 13_000, "mesa": 265_000, "points": 20_000}
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def _rough(cell: Cell) -> tuple[int, float]:
     if cell.method == "paper":
         passes = 2000 * (100 if model.data.task == "head-pose" else 50)
         return passes, 3.5 * passes * _SEARCHED * unit * _PAPER_FACTOR
-    if cell.method in _BASELINE_PASSES:
-        passes = _BASELINE_PASSES[cell.method]
+    if cell.method in _PASSES:
+        passes = _PASSES[cell.method]
         return passes, passes * _SEARCHED * unit
     passes = 14_000 if model.data.size >= LARGE_SIDE else 45_000
     return passes, passes * _SEARCHED * unit

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from drmguard.bench.cell import Cell, Data, Model, Work
+from drmguard.bench.cell import Cell, Data, Model, Work, with_needed
 from drmguard.errors import InputError
 
 
@@ -41,6 +41,7 @@ class _Models(_Block):
     arguments: dict[str, Any] = {}
     poisoning_rate: float | None = None
     training: dict[str, Any] = {}
+    pretraining: dict[str, Any] | None = None
 
 
 class _Cells(_Block):
@@ -120,20 +121,12 @@ def load_suite(name: str) -> Suite:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"the suite {name}: {place}: {first['msg']}") from None
-    cells: dict[str, Cell] = {}
-
-    def add(cell: Cell) -> None:
-        for needed in cell.needs():
-            add(needed)
-        cells.setdefault(cell.key, cell)
-
     models = list(_models(name, file_content, data))
-    for model in models:
-        add(Cell(work="train", model=model))
+    cells = [Cell(work="train", model=model) for model in models]
     for block in file_content.cells:
         for model, method, seed in itertools.product(models, block.method, block.seed):
             if block.concern(model):
-                add(
+                cells.append(
                     Cell(
                         work=block.work,
                         model=model,
@@ -142,7 +135,7 @@ def load_suite(name: str) -> Suite:
                         seed=seed,
                     )
                 )
-    return Suite(name=Path(name).stem, about=file_content.about, cells=tuple(cells.values()))
+    return Suite(name=Path(name).stem, about=file_content.about, cells=tuple(with_needed(cells)))
 
 
 def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
@@ -166,5 +159,6 @@ def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
                 arguments={} if clean else {**own.arguments, **block.arguments},
                 poisoning_rate=None if clean else rate,
                 training=training,
+                pretraining=None if clean else block.pretraining,
                 seed=seed,
             )

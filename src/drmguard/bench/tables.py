@@ -13,6 +13,7 @@ from typing import Any
 
 from drmguard.atomic import write_text
 from drmguard.bench.cell import Cell
+from drmguard.bench.mesa_page import mesa_page
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite
 
@@ -62,6 +63,8 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
     done = [result for result in results if result.status == "done"]
     scans = [result for result in done if result.cell.work == "scan"]
     write_text(docs / "attacks.md", _attacks_page(done, docs))
+    if mesa := mesa_page(done, docs):
+        write_text(docs / "mesa.md", mesa)
     text = [_INTRODUCTION, _coverage(suites, results)]
     text += _identification_tables(scans)
     comparable = [r for r in scans if r.cell.method == "fast" and not r.cell.settings]

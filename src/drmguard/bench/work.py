@@ -28,6 +28,7 @@ from drmguard.models.load import LoadedModel, load_model
 from drmguard.repairing import repair_model
 from drmguard.scanning import scan
 from drmguard.training_plan import train_model
+from drmguard.triggers.distribution import TriggerDistribution
 from drmguard.triggers.trigger_file import load_trigger
 
 Outcome = Literal["done", "failed", "busy"]
@@ -110,14 +111,16 @@ def _train(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     if card_path(path).exists():
         measured = json.loads(card_path(path).read_text(encoding="utf-8"))["measured"]
         return {**measured, "cached": True}
-    surrogate = model.surrogate
+    parent = None if model.clean is None else store.model_path(model.clean)
+    tuned = model.pretraining is not None
     return dict(
         train_model(
             model.plan(),
             _images(model, place),
             path,
             source=model.data.source,
-            surrogate=None if surrogate is None else store.model_path(surrogate),
+            start=parent if tuned else None,
+            surrogate=None if tuned else parent,
             device=place.device,
             resume=True,
         )
@@ -209,11 +212,18 @@ def _target_error(found: torch.Tensor, true: torch.Tensor, images: ImageSet) -> 
 
 def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     victim = _Victim.of(cell, place, store)
+    trigger = None
+    if "level" in cell.settings:
+        found = load_trigger(store.scan_folder(cell.scan()) / "trigger.safetensors").trigger
+        if not isinstance(found, TriggerDistribution):
+            raise InputError("the scan modelled no distribution, so it has no levels")
+        trigger = found.level(int(cell.settings["level"]))
     done = repair_model(
         victim.loaded,
         victim.defenders(cell),
         method=cell.method,  # type: ignore[arg-type]
         scan_folder=store.scan_folder(cell.scan()),
+        trigger=trigger,
         scan_again=bool(cell.settings.get("scan_again", True)),
         seed=cell.seed,
         device=place.device,

@@ -34,6 +34,14 @@ class Benign:
     weight: Tensor | None
     angle_variance: Tensor | None
 
+    def standardise(self, responses: Tensor) -> Tensor:
+        """Responses (…, d) in clean standard deviations from the clean mean."""
+        return (responses - self.mean) / self.spread
+
+    def responses(self, standardised: Tensor) -> Tensor:
+        """The way back: responses (…, d) of standardised ones."""
+        return standardised * self.spread + self.mean
+
 
 def measure_benign(victim: Victim, task: Task, images: Tensor) -> Benign:
     """Run the clean images through the victim once.
@@ -90,4 +98,4 @@ def respond(victim: Victim, task: Task, benign: Benign, images: Tensor) -> Respo
     else:
         features, outputs = victim.features_and_outputs(images)
         angles = metrics.angles(features, benign.weight)
-    return Response((task.responses(outputs) - benign.mean) / benign.spread, angles)
+    return Response(benign.standardise(task.responses(outputs)), angles)

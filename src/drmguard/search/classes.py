@@ -9,7 +9,7 @@ other classes, the model's own null, do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from drmguard.checkpoint import Checkpoints
+from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign
 from drmguard.search.loop import Objective, Progress, optimise
@@ -66,6 +67,17 @@ class ClassTrigger:
         """Hits against misses, half an image added to each."""
         successes = self.hits * self.counted
         return (successes + 0.5) / (self.counted - successes + 0.5)
+
+
+def strongest(found: Sequence[ClassTrigger]) -> ClassTrigger:
+    """That of the highest odds.
+
+    Raises:
+        InputError: no class has a trigger, since every clean image gives the same one.
+    """
+    if not found:
+        raise InputError("the model gives one class to every clean image; check --pixel-range")
+    return max(found, key=lambda trigger: trigger.odds)
 
 
 class _Patches(nn.Module):
@@ -144,7 +156,7 @@ def search_classes(
         checkpoint=checkpoints.stage(name) if checkpoints else None,
         progress=progress,
     )
-    answers = (benign.standardised * benign.spread + benign.mean).argmax(1)
+    answers = benign.responses(benign.standardised).argmax(1)
     found: dict[int, ClassTrigger] = {}
     for patch, k in zip(patches.logits.detach().sigmoid(), classes.tolist(), strict=True):
         images = benign.images[answers != k][: settings.measured]

@@ -28,7 +28,7 @@ from drmguard.checkpoint import Checkpoint, Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.attention import attention_maps
 from drmguard.search.benign import Benign, Response, respond
-from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
+from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.tasks import Classification, HeadPose, Regression, Task
 from drmguard.triggers.generator import InputAwareGenerator, ResidualGenerator
 
@@ -199,9 +199,7 @@ class _GeneratorObjective(Objective):
             "left": outputs.item(),
             "rav": rav.item(),
         }
-        for j, value in enumerate(response.standardised.mean(0)[:TRACED_OUTPUTS].tolist()):
-            figures[f"target.{j}"] = value
-        yield loss, figures
+        yield loss, figures | traced_target(response.standardised.mean(0))
 
 
 def search_generator(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign
-from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
+from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.tasks import Task
 from drmguard.triggers.generator import ResidualGenerator
 
@@ -114,11 +114,12 @@ class _FeatureRE(Objective):
         task: Task,
         benign: Benign,
         settings: FeatureSettings,
+        clean: Tensor,
     ) -> None:
         self.search, self.number = search, number
         self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
-        self.clean, _ = victim.evaluate(list(benign.images.split(_CHUNK)))
-        self.spread = self.clean.std(0, correction=0).mean().clamp(min=1e-9)
+        self.clean = clean  # features of the benign images, (N, m)
+        self.spread = clean.std(0, correction=0).mean().clamp(min=1e-9)
 
     @property
     def trainable(self) -> nn.Module:
@@ -158,7 +159,7 @@ class _FeatureRE(Objective):
 
     def standardised(self, outputs: Tensor) -> Tensor:
         """Responses in clean standard deviations from the clean mean."""
-        return (self.task.responses(outputs) - self.benign.mean) / self.benign.spread
+        return self.benign.standardise(self.task.responses(outputs))
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         pasted = self.paste(rows)
@@ -166,9 +167,7 @@ class _FeatureRE(Objective):
         loss = fit + self.settings.image_weight * pasted.change + _EXCESS * pasted.excess
         answers = self.standardised(pasted.outputs).detach()
         figures = {"loss": float(loss.detach()), "left": float(answers.var(0, correction=0).mean())}
-        for j, value in enumerate(answers.mean(0)[:TRACED_OUTPUTS].tolist()):
-            figures[f"target.{j}"] = value
-        yield loss, figures
+        yield loss, figures | traced_target(answers.mean(0))
 
     @torch.no_grad()
     def measured(self) -> FeatureTrigger:
@@ -204,12 +203,13 @@ def search_features(
     """
     channels, height, width = benign.images.shape[1:]
     outputs = benign.standardised.shape[1]
+    clean, _ = victim.evaluate(list(benign.images.split(_CHUNK)))
     found, traces = [], []
     for number in range(1 if task.is_regression else outputs):
         search = _FeatureSearch(
             (channels, height, width), victim.head.in_features, outputs, seed + number
         ).to(benign.images.device)
-        objective = _FeatureRE(search, number, victim, task, benign, settings)
+        objective = _FeatureRE(search, number, victim, task, benign, settings, clean)
         name = "FeatureRE" if task.is_regression else f"FeatureRE, class {number}"
         run = optimise(
             objective,

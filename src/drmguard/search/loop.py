@@ -24,6 +24,11 @@ Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps)."""
 
 
+def traced_target(answer: Tensor) -> dict[str, float]:
+    """The figures of a trace that follow the answer (d,) to which a search leads."""
+    return {f"target.{j}": value for j, value in enumerate(answer[:TRACED_OUTPUTS].tolist())}
+
+
 class Objective(abc.ABC):
     """What one search minimises."""
 

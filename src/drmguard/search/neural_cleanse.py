@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign
-from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
+from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import images_at_once
 from drmguard.tasks import Task
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
@@ -196,8 +196,11 @@ class _Cleanse(Objective):
     def _fit(self, outputs: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
         """What keeps the outputs (k, n, d) from the targets (k,), and whether the goal is met."""
         if self.task.is_regression:
-            standardised = (outputs - self.benign.mean) / self.benign.spread
-            error = (standardised - self.masks.target[part, None]).abs().mean((1, 2))
+            error = (
+                (self.benign.standardise(outputs) - self.masks.target[part, None])
+                .abs()
+                .mean((1, 2))
+            )
             return error, error.detach() <= self.settings.goal_error
         wanted = part[:, None].expand(-1, outputs.shape[1])
         loss = nn.functional.cross_entropy(
@@ -211,9 +214,8 @@ class _Cleanse(Objective):
             return {}
         figures = {"norm": float(norm[0].detach())}
         if self.task.is_regression:
-            targets = self.masks.target[0].detach()[:TRACED_OUTPUTS].tolist()
-            figures |= {f"target.{j}": value for j, value in enumerate(targets)}
-            standardised = (outputs[0].detach() - self.benign.mean) / self.benign.spread
+            figures |= traced_target(self.masks.target[0].detach())
+            standardised = self.benign.standardise(outputs[0].detach())
             figures["left"] = float(standardised.var(0, correction=0).mean())
         return figures
 

@@ -29,7 +29,7 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, Response, respond
-from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
+from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid
 from drmguard.tasks import Task
@@ -294,11 +294,10 @@ class _Shrink(_WindowObjective):
     ) -> dict[str, float]:
         figures = {}
         for k, cost, remaining, mean in zip(
-            which, perturbation.tolist(), left.tolist(), means.tolist(), strict=True
+            which, perturbation.tolist(), left.tolist(), means, strict=True
         ):
             figures[f"{k}.perturbation"], figures[f"{k}.left"] = cost, remaining
-            for j, value in enumerate(mean[:TRACED_OUTPUTS]):
-                figures[f"{k}.target.{j}"] = value
+            figures |= {f"{k}.{name}": value for name, value in traced_target(mean).items()}
         return figures
 
     def restore_best(self) -> None:

@@ -36,7 +36,7 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
-from drmguard.search.loop import TRACED_OUTPUTS, Objective, Progress, optimise
+from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.search.patterns import Family, Patterns, Waves, probing_waves
 from drmguard.tasks import Task
@@ -204,9 +204,8 @@ class _Sent(Objective):
     @staticmethod
     def _figures(outputs: Tensor) -> dict[str, float]:
         """Of the first pattern, whose way is shown."""
-        means = outputs.detach().mean(0)[:TRACED_OUTPUTS].tolist()
-        figures = {f"target.{j}": value for j, value in enumerate(means)}
-        return {**figures, "left": float(metrics.variance(outputs.detach()).mean())}
+        target = traced_target(outputs.detach().mean(0))
+        return target | {"left": float(metrics.variance(outputs.detach()).mean())}
 
     def respond(self, images: Tensor, changes: Tensor) -> Tensor:
         """Standardised responses (k, n, d) to images (n, C, H, W) with patterns (k, C, H, W)."""

@@ -44,7 +44,7 @@ class Success:
         """Success (n,) of outputs (n, d)."""
         if not self.task.is_regression:
             return outputs.softmax(1)[:, int(self.target)]
-        standardised = (outputs - self.benign.mean) / self.benign.spread
+        standardised = self.benign.standardise(outputs)
         squared = (standardised - self.target).square().mean(1)
         return 1 / (1 + squared / HALF**2)
 

@@ -71,11 +71,21 @@ class TriggerDistribution(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.seed = seed
         self.generators = nn.ModuleList(generators)
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("place", torch.tensor((-1, -1) if place is None else place))
         self.register_buffer("shape", torch.tensor(generators[0].shape))
         self._random = torch.Generator().manual_seed(seed)
+
+    def level(self, number: int) -> TriggerDistribution:
+        """The distribution of one generator alone."""
+        generator = self.generators[number]
+        assert isinstance(generator, PatchGenerator)
+        row, column = self.place.tolist()
+        place = None if row < 0 else (row, column)
+        alone = TriggerDistribution([generator], torch.ones(1), place, self.seed)
+        return alone.to(self.weights.device).train(self.training)
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:

@@ -18,30 +18,32 @@ def _conv_bn(channels_in: int, channels: int) -> list[nn.Module]:
 class InputAwareGenerator(nn.Module):
     """The generator of Nguyen & Tran (2020), as DRMGuard uses it for G_θ (A.10).
 
-    Encoder of three stages (32, 64, 128), each two 3×3 convolutions with BatchNorm and ReLU and
-    a 2×2 max-pooling; one convolution; decoder of three stages, each a bilinear ×2 and two
-    convolutions; the last one without ReLU, then tanh(·)/2 + 0.5.  No skip connections, so it
-    does not start as the identity and needs pre-training.  Sides must be multiples of 8; other
-    images are padded by reflection and cropped again.
+    Encoder of three stages (w, 2w, 4w; w is 32 as published), each two 3×3 convolutions with
+    BatchNorm and ReLU and a 2×2 max-pooling; one convolution; decoder of three stages, each a
+    bilinear ×2 and two convolutions; the last one without ReLU, then tanh(·)/2 + 0.5.  No skip
+    connections, so it does not start as the identity and needs pre-training.  Sides must be
+    multiples of 8; other images are padded by reflection and cropped again.
 
     Args:
         channels: of the images.
         outputs: channels that are generated; as many as go in where it is None.
+        width: channels w of the first stage.
     """
 
-    def __init__(self, channels: int = 3, *, outputs: int | None = None) -> None:
+    def __init__(self, channels: int = 3, *, outputs: int | None = None, width: int = 32) -> None:
         super().__init__()
         outputs = outputs or channels
         layers: list[nn.Module] = []
+        stages = (width, 2 * width, 4 * width)
         before = channels
-        for width in (32, 64, 128):
-            layers += [*_conv_bn(before, width), nn.ReLU(), *_conv_bn(width, width), nn.ReLU()]
+        for stage in stages:
+            layers += [*_conv_bn(before, stage), nn.ReLU(), *_conv_bn(stage, stage), nn.ReLU()]
             layers.append(nn.MaxPool2d(2))
-            before = width
-        layers += [*_conv_bn(128, 128), nn.ReLU()]
-        for width, after in ((128, 64), (64, 32), (32, outputs)):
+            before = stage
+        layers += [*_conv_bn(before, before), nn.ReLU()]
+        for stage, after in zip(stages[::-1], (*stages[-2::-1], outputs), strict=True):
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
-            layers += [*_conv_bn(width, width), nn.ReLU(), *_conv_bn(width, after)]
+            layers += [*_conv_bn(stage, stage), nn.ReLU(), *_conv_bn(stage, after)]
             layers.append(nn.ReLU())
         self.layers = nn.Sequential(*layers[:-1])  # no ReLU at the end
 

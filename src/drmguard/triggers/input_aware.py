@@ -12,12 +12,13 @@ class InputAwareTrigger(nn.Module):
 
     Args:
         channels: of the images.
+        width: of both generators.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, width: int = 32) -> None:
         super().__init__()
-        self.pattern = InputAwareGenerator(channels)
-        self.mask_network = InputAwareGenerator(channels, outputs=1)
+        self.pattern = InputAwareGenerator(channels, width=width)
+        self.mask_network = InputAwareGenerator(channels, outputs=1, width=width)
 
     def mask(self, images: Tensor) -> Tensor:
         """Masks (N, 1, H, W): tanh(20 v − 10)/2 + 0.5 of the network's output v."""

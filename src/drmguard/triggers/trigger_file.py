@@ -42,14 +42,21 @@ _EMPTY: dict[str, Callable[[Tensors], nn.Module]] = {
     "placed-patch": lambda t: PlacedPatchTrigger(t["patch"]),
     "sinusoid": lambda t: SinusoidTrigger(),
     "warp": lambda t: WarpTrigger(t["displacement"]),
-    "input-aware": lambda t: InputAwareTrigger(t["pattern.layers.0.weight"].shape[1]),
-    "input-aware-generator": lambda t: InputAwareGenerator(t["layers.0.weight"].shape[1]),
+    "input-aware": lambda t: _generator(InputAwareTrigger, t["pattern.layers.0.weight"]),
+    "input-aware-generator": lambda t: _generator(InputAwareGenerator, t["layers.0.weight"]),
     "residual-generator": lambda t: ResidualGenerator(
         tuple(t["pattern"].shape),  # type: ignore[arg-type]
         width=t["network.0.weight"].shape[0] if "network.0.weight" in t else 0,
     ),
     "distribution": empty_distribution,
 }
+
+
+def _generator(
+    kind: type[InputAwareTrigger] | type[InputAwareGenerator], first: Tensor
+) -> nn.Module:
+    width, channels = first.shape[:2]
+    return kind(channels, width=width)
 
 
 @dataclass(frozen=True)
