@@ -292,6 +292,10 @@ def scan(
             help="Clean model of the same kind; repeat, at least 3. The verdict becomes a p-value."
         ),
     ] = None,
+    calibrate: Annotated[
+        int,
+        typer.Option(min=0, help="Train so many references on the images; at least 3; cached."),
+    ] = 0,
     alpha: Annotated[
         float, typer.Option(help="With references: false-positive rate that is accepted.")
     ] = 0.05,
@@ -370,6 +374,7 @@ def scan(
             max_images=max_images,
             device=device.value,
             references=references,
+            calibrate=calibrate,
             alpha=alpha,
             source=images if split is SplitName.all else f"{images} ({split.value} split)",
             resume_folder=folder / "unfinished",

@@ -43,6 +43,7 @@ from drmguard.methods import METHODS, Examined, MethodName, Subject
 from drmguard.models.load import LoadedModel
 from drmguard.models.safetensors_file import weights_digest
 from drmguard.models.victim import Victim
+from drmguard.references import train_references
 from drmguard.report.report import Pictures, Report
 from drmguard.report.schema import (
     CleanErrorPart,
@@ -129,6 +130,7 @@ def scan(
     max_images: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     references: Sequence[LoadedModel | Victim | nn.Module] = (),
+    calibrate: int = 0,
     alpha: float = 0.05,
     source: str | None = None,
     resume_folder: Path | None = None,
@@ -154,6 +156,8 @@ def scan(
         device: ``auto``, ``cpu`` or ``cuda``.
         references: clean models of the same kind, at least three: they are scanned alike, and the
             verdict becomes a p-value under what they give.  Their scores are cached.
+        calibrate: number of further references, trained on these images
+            (:func:`~drmguard.references.train_references`).
         alpha: with references, the rate at which clean models may be called backdoored.
         source: name of the images in the report.
         resume_folder: keeps the state of the work, so that a stopped scan can go on.
@@ -179,9 +183,15 @@ def scan(
     task = choose_task(loaded, task, images)
     source = source or "given in Python"
     check_alpha(alpha)
-    null = None
+    null, origin = None, "given"
+    if calibrate:
+        origin = "given, and trained on these images" if references else "trained on these images"
+        trained = train_references(
+            loaded, images, task, calibrate, device=settings.torch_device(), progress=progress
+        )
+        references = [*references, *trained]
     if references:
-        null = _null(references, images, task, settings, progress)
+        null = _null(references, origin, images, task, settings, progress)
     work = _Scan(loaded, images, task, settings, source, progress)
     if resume_folder is not None:
         work.keep_state(resume_folder, resume)
@@ -200,6 +210,7 @@ def scan(
 
 def _null(
     references: Sequence[LoadedModel | Victim | nn.Module],
+    origin: str,
     images: ImageSet,
     task: Task,
     settings: ScanSettings,
@@ -216,7 +227,7 @@ def _null(
 
         work = _Scan(_as_loaded(reference), images, task, settings, name, named)
         suspicions.append(work.suspicion())
-    return Null(tuple(s for s in suspicions if s is not None), "the references given")
+    return Null(tuple(s for s in suspicions if s is not None), f"references {origin}")
 
 
 def peak_memory_mib() -> float:
