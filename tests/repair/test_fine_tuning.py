@@ -1,5 +1,6 @@
 """Unlearning on a small network that was really backdoored, and its edges."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,9 +12,9 @@ from drmguard.card import measure
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
-from drmguard.repair.fine_tuning import RepairSettings, _Pursuit, fine_tune, unlearn
-from drmguard.tasks import Regression
-from drmguard.training import TrainingSettings, train
+from drmguard.repair.fine_tuning import RepairSettings, _Pursuit, _Unlearning, fine_tune, unlearn
+from drmguard.tasks import Classification, Regression
+from drmguard.training import Batch, TrainingSettings, train
 
 TASK = Regression(("a", "b"))
 TARGET = torch.tensor([2.0, -1.5])
@@ -87,6 +88,43 @@ def test_pursuit_unlearns_what_the_reversed_trigger_lacks(backdoored):
     assert after[2.0]["RE"] < after[0.0]["RE"] + 0.05
 
 
+def test_distillation_by_hand(backdoored):
+    victim, backdoor = backdoored
+    given = victim.frozen()
+    batch = Batch(0, np.arange(8), *images(8, seed=3).batch(slice(0, 8)))
+    with torch.no_grad():
+        answers = given(batch.images)
+        losses = [
+            float(
+                _Unlearning(
+                    given,
+                    TASK,
+                    [backdoor.trigger],
+                    RepairSettings(distillation=share, pursuit=0, doses=(1, 1)),
+                ).loss(victim, batch, torch.nn.functional.l1_loss)
+            )
+            for share in (0.0, 0.25, 1.0)
+        ]
+        stamped = torch.cat([backdoor.trigger(batch.images[:4]), batch.images[4:]])
+        own = float((given(stamped) - answers).abs().mean())
+    assert losses[2] == pytest.approx(own, rel=1e-3)
+    assert losses[1] == pytest.approx(0.75 * losses[0] + 0.25 * losses[2], rel=1e-5)
+
+
+def test_distillation_of_a_classifier_compares_probabilities():
+    task = Classification(("a", "b"))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    victim = Victim(module)
+    victim.find_head(torch.rand(2, 3, 2, 2))
+    pixels = torch.rand(4, 3, 2, 2)
+    batch = Batch(0, np.arange(4), pixels, torch.zeros(4, 1))
+    settings = RepairSettings(distillation=1.0, pursuit=0)
+    unlearning = _Unlearning(victim.frozen(), task, [nn.Identity()], settings)
+    value = unlearning.loss(victim, batch, lambda outputs, labels: outputs.sum() * 0)
+    entropy = torch.distributions.Categorical(logits=victim(pixels).detach()).entropy().mean()
+    assert float(value.detach()) == pytest.approx(float(entropy), rel=1e-4)
+
+
 def test_a_pursuing_change_by_hand():
     change = torch.zeros(4, 3, 8, 8)
     assert not _Pursuit(change + 0.1, factor=2.0).limit.any()  # spread over the image
@@ -128,7 +166,9 @@ def test_too_few_images(backdoored):
         fine_tune(backdoored[0], TASK, images(10, seed=0))
 
 
-@pytest.mark.parametrize("settings", [{"held_out": 1.0}, {"checks": 0}, {"steps": 5}])
+@pytest.mark.parametrize(
+    "settings", [{"held_out": 1.0}, {"checks": 0}, {"steps": 5}, {"distillation": 2.0}]
+)
 def test_impossible_settings(settings):
     with pytest.raises(InputError):
         RepairSettings(**settings)

@@ -5,6 +5,10 @@ trigger, all under their correct labels.  Without a trigger it is plain *fine-tu
 baseline.  When to stop is chosen on clean images held out from training and, for unlearning, on
 the reversed trigger over those; a true trigger is never known here.
 
+In half of unlearning's loss the given model's own answers to the clean images take the labels'
+place (distillation): a thousand images are soon learned by heart, and those answers hold what the
+full training set taught.
+
 A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
 others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
 lies, it climbs the loss of the model as it is, one step a training step from the gradient that
@@ -27,7 +31,7 @@ from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, weights
 from drmguard.tasks import Task
-from drmguard.training import Batch, LossFunction, TrainingSettings, train
+from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss, train
 
 Progress = Callable[[str, int, int], None]
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
@@ -49,6 +53,8 @@ class RepairSettings:
         checks: how often the held-out images are looked at.
         doses: the reversed change is scaled by a factor drawn from this range for every step, since
             a reversed trigger is seldom exactly as strong as the planted one.
+        distillation: share of unlearning's loss that compares with the given model's answers to the
+            clean images instead of the labels; 0 does without.
         pursuit: how large the pursuing change may be, in mean reversed changes; 0 does without.
         seed: of the split, the batches and the doses.
     """
@@ -59,6 +65,7 @@ class RepairSettings:
     held_out: float = 0.2
     checks: int = 10
     doses: tuple[float, float] = (0.5, 1.5)
+    distillation: float = 0.5
     pursuit: float = 2.0
     seed: int = 0
 
@@ -68,6 +75,8 @@ class RepairSettings:
                 "a repair needs a held-out share between 0 and 1, and at least as many steps as "
                 f"checks, not {self.held_out}, {self.steps} and {self.checks}"
             )
+        if not 0 <= self.distillation <= 1:
+            raise InputError(f"distillation must lie in 0 to 1, not {self.distillation}")
 
 
 def unlearn(
@@ -160,7 +169,9 @@ def _tune(
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         ),
-        batch_loss=_Stamping(triggers if unlearned else (), settings).loss,
+        batch_loss=_Unlearning(victim.frozen(device), task, triggers, settings).loss
+        if unlearned
+        else clean_loss,
         device=device,
         progress=look,
     )
@@ -183,31 +194,51 @@ def _hold(parameter: nn.Parameter, rows: Sequence[int]) -> None:
     parameter.register_hook(lambda gradient: gradient * kept.view(shape))
 
 
-class _Stamping:
-    """Half of every batch carries a reversed trigger; all labels stay correct."""
+class _Unlearning:
+    """Half of every batch carries a reversed trigger; all labels stay correct.
 
-    def __init__(self, triggers: Sequence[nn.Module], settings: RepairSettings) -> None:
-        self.triggers, self.settings = triggers, settings
+    Args:
+        given: the model as it was given, frozen.
+        task: compares its answers with those of the model in training.
+        triggers: reversed ones.
+        settings: how to train.
+    """
+
+    def __init__(
+        self, given: Victim, task: Task, triggers: Sequence[nn.Module], settings: RepairSettings
+    ) -> None:
+        self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
         self.pursuits: dict[int, _Pursuit] = {}
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
-        images = batch.images
-        if self.triggers:
-            random = np.random.default_rng((self.settings.seed, batch.step))
-            number = int(random.integers(len(self.triggers)))
-            dose = float(random.uniform(*self.settings.doses))
-            clean = images[len(images) // 2 :]
-            originals = images[: len(images) // 2]
-            with torch.no_grad():
-                change = self.triggers[number](originals) - originals
-            changes = dose * change
-            if self.settings.pursuit:
-                if number not in self.pursuits:
-                    self.pursuits[number] = _Pursuit(change, self.settings.pursuit)
-                pursued = torch.arange(len(changes), device=changes.device) >= len(changes) // 2
-                changes = changes + pursued[:, None, None, None] * self.pursuits[number].next()
-            images = torch.cat([(originals + changes).clamp(0, 1), clean])
-        return loss_function(victim(images), batch.labels)
+        outputs = victim(self._stamped(batch))
+        loss = loss_function(outputs, batch.labels)
+        share = self.settings.distillation
+        if not share:
+            return loss
+        with torch.no_grad():
+            answers = self.given(batch.images)
+        if self.task.is_regression:
+            own = loss_function(outputs, answers)
+        else:
+            own = functional.cross_entropy(outputs, answers.softmax(1))
+        return (1 - share) * loss + share * own
+
+    def _stamped(self, batch: Batch) -> Tensor:
+        random = np.random.default_rng((self.settings.seed, batch.step))
+        number = int(random.integers(len(self.triggers)))
+        dose = float(random.uniform(*self.settings.doses))
+        half = len(batch.images) // 2
+        originals, clean = batch.images[:half], batch.images[half:]
+        with torch.no_grad():
+            change = self.triggers[number](originals) - originals
+        changes = dose * change
+        if self.settings.pursuit:
+            if number not in self.pursuits:
+                self.pursuits[number] = _Pursuit(change, self.settings.pursuit)
+            pursued = torch.arange(half, device=changes.device) >= half // 2
+            changes = changes + pursued[:, None, None, None] * self.pursuits[number].next()
+        return torch.cat([(originals + changes).clamp(0, 1), clean])
 
 
 class _Pursuit:
