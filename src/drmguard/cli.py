@@ -278,6 +278,12 @@ def scan(
     trigger_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of mesa's triggers for classifiers; 3x3.")
     ] = None,
+    fixed_place: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-place", help="For mesa on classifiers: the trigger has a place of its own."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     max_images: Annotated[
         int | None,
@@ -370,6 +376,7 @@ def scan(
             method=method.value if method else None,
             recipe=recipe.value,
             trigger_size=_size(trigger_size, "--trigger-size"),
+            fixed_place=fixed_place,
             seed=seed,
             max_images=max_images,
             device=device.value,

@@ -14,11 +14,13 @@ from drmguard.report.schema import (
     ClassPart,
     DistributionPart,
     GeneratorPart,
+    HeatMapPart,
     LevelPart,
     SpreadPart,
 )
 from drmguard.search.classes import ClassTrigger
 from drmguard.search.drmguard import EPSILON, GeneratorResult
+from drmguard.search.heat_map import HeatMap
 from drmguard.search.mesa import MesaResult
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate
@@ -33,6 +35,7 @@ class Searched:
     spread: Sequence[SpreadCandidate] = ()
     classes: Sequence[ClassTrigger] = ()
     modelled: MesaResult | None = None
+    heat: HeatMap | None = None
     steps: int = 0
 
 
@@ -118,6 +121,23 @@ def distribution_part(searched: Searched) -> DistributionPart | None:
         hits=modelled.hits,
         weights=numbers(modelled.distribution.weights),
         levels=tuple(LevelPart(**vars(level)) for level in modelled.levels),
+    )
+
+
+def heat_map_part(searched: Searched, names: Sequence[str]) -> HeatMapPart | None:
+    """Where a window sends the images to one class, for the report."""
+    heat = searched.heat
+    if heat is None:
+        return None
+    top, left, height, width = heat.extent
+    return HeatMapPart(
+        name=names[heat.number],
+        top=top,
+        left=left,
+        height=height,
+        width=width,
+        hottest=float(heat.heat.max()),
+        coldest=float(heat.heat.min()),
     )
 
 

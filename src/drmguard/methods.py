@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from drmguard.search.benign import Benign, respond
 from drmguard.search.classes import ClassSettings, ClassTrigger, search_classes, strongest
 from drmguard.search.drmguard import GeneratorSettings, search_generator
 from drmguard.search.feature_re import FeatureSettings, search_features
+from drmguard.search.heat_map import HeatMapSettings, search_heat_map
 from drmguard.search.loop import Progress
 from drmguard.search.mesa import MesaSettings, search_distribution
 from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
@@ -50,6 +50,7 @@ class Subject:
         benign: its clean images, measured once.
         generator, places, spread: settings of the searches that ``auto`` and ``drmguard`` run.
         mesa: settings of MESA; None for its own.
+        fixed_place: whether a classifier's trigger has a place of its own, for MESA to find.
         common: seed, checkpoints and progress, as every search takes them.
     """
 
@@ -60,6 +61,7 @@ class Subject:
     places: PlaceSettings
     spread: SpreadSettings
     mesa: MesaSettings | None
+    fixed_place: bool
     seed: int
     checkpoints: Checkpoints | None
     progress: Progress | None
@@ -124,6 +126,8 @@ def _drmguard(subject: Subject) -> Examined:
 def _mesa(subject: Subject) -> Examined:
     if subject.task.is_regression:
         return _mesa_of_regression(subject)
+    if subject.fixed_place:
+        return _mesa_at_its_place(subject)
     settings = subject.mesa or MesaSettings()
     size = settings.size
     searched = ClassSettings(size=size)
@@ -139,6 +143,36 @@ def _mesa(subject: Subject) -> Examined:
         judge_classes(found, modelled, subject.task.output_names),
         Found(trigger, _mean_response(subject, trigger), []),
         Searched(classes=found, modelled=modelled, steps=searched.steps),
+    )
+
+
+def _at_place(height: int, width: int, place: tuple[int, int]) -> MesaSettings:
+    """An area far larger than a small patch: opacity lets the triggers in it be of any shape."""
+    return MesaSettings(
+        size=(height, width),
+        place=place,
+        opacity=True,
+        steps=250,
+        batch_size=24,
+        learning_rate=1e-3,
+    )
+
+
+def _mesa_at_its_place(subject: Subject) -> Examined:
+    """The trigger has a place of its own: a heat map shows it, and triggers are modelled there."""
+    heat = search_heat_map(subject.victim, subject.benign, HeatMapSettings(), **subject.common)
+    best = strongest(heat.classes)
+    trigger, modelled = best.trigger, None
+    if best.hits >= VALID_HITS / 2:
+        top, left, height, width = heat.extent
+        settings = _at_place(height, width, (top, left))
+        success = Success(subject.task, subject.benign, torch.tensor([best.number]))
+        modelled = search_distribution(subject.victim, success, settings, **subject.common)
+        trigger = modelled.distribution
+    return Examined(
+        judge_classes(heat.classes, modelled, subject.task.output_names),
+        Found(trigger, _mean_response(subject, trigger), []),
+        Searched(classes=heat.classes, modelled=modelled, heat=heat, steps=heat.steps),
     )
 
 
@@ -162,11 +196,7 @@ def _mesa_of_regression(subject: Subject) -> Examined:
         subject.victim, subject.task, subject.benign, subject.places, **subject.common
     )
     verdict, best = judge_places(places), places.candidates[0]
-    # The window is far larger than a classifier's patch, so opacity lets the triggers be small.
-    settings = subject.mesa or MesaSettings(steps=250, batch_size=24, learning_rate=1e-3)
-    settings = dataclasses.replace(
-        settings, size=(best.side, best.side), place=(best.top, best.left), opacity=True
-    )
+    settings = _at_place(best.side, best.side, (best.top, best.left))
     success = Success(subject.task, subject.benign, best.target)
     modelled = search_distribution(subject.victim, success, settings, **subject.common)
     trigger = modelled.distribution
@@ -218,7 +248,7 @@ METHODS: dict[MethodName, Method] = {
     "mesa": Method(
         "MESA: for classifiers every class is tried, then the distribution of triggers of the most "
         "suspicious one is modelled; for regression that of the cheapest window",
-        "clean images; for classifiers the size of the triggers (3×3)",
+        "clean images; for classifiers the size of the triggers (3×3), or --fixed-place",
         _mesa,
     ),
     "points": Method(

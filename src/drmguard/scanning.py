@@ -36,6 +36,7 @@ from drmguard.evidence import (
     class_parts,
     distribution_part,
     generator_part,
+    heat_map_part,
     numbers,
     spread_part,
 )
@@ -83,6 +84,7 @@ class ScanSettings:
         recipe: of DRMGuard's generator: ``fast``, which starts as the identity, or ``paper``, its
             own generator, steps and threshold, which goes with the method ``drmguard`` alone.
         mesa: settings of MESA; its own where None.
+        fixed_place: whether MESA looks for a place of the trigger's own.
         seed: of everything random.
         max_images: clean images used, chosen at random by the seed; 256 where it is None, or 128
             from a side of 128 pixels on, or 2,000 for the paper recipe.
@@ -92,6 +94,7 @@ class ScanSettings:
     method: MethodName = "auto"
     recipe: Recipe = "fast"
     mesa: MesaSettings | None = None
+    fixed_place: bool = False
     seed: int = 0
     max_images: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -103,6 +106,11 @@ class ScanSettings:
             raise InputError(f"the recipe must be fast or paper, not {self.recipe!r}")
         if self.recipe == "paper" and self.method != "drmguard":
             raise InputError(f"the paper's recipe is DRMGuard's, not that of {self.method}")
+        if self.fixed_place and (self.method != "mesa" or self.mesa is not None):
+            raise InputError(
+                "a fixed place is looked for by the method mesa alone, which then chooses the "
+                "trigger's size itself"
+            )
         if self.max_images is not None and self.max_images < MIN_IMAGES:
             raise InputError(
                 f"the search needs at least {MIN_IMAGES} images, but --max-images is "
@@ -126,6 +134,7 @@ def scan(
     method: MethodName | None = None,
     recipe: Recipe = "fast",
     trigger_size: tuple[int, int] | None = None,
+    fixed_place: bool = False,
     seed: int = 0,
     max_images: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -151,6 +160,8 @@ def scan(
             ``drmguard`` for the paper's recipe.
         recipe: ``fast`` or ``paper``.
         trigger_size: (height, width) of MESA's triggers for classifiers; 3×3 where None.
+        fixed_place: MESA for classifiers: the trigger, of any shape, has a place of its own, which
+            a heat map is to find.
         seed: of everything random; the same seed on the same machine gives the same report.
         max_images: clean images used, chosen at random; 256, or 128 of large ones, where None.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -172,6 +183,7 @@ def scan(
         method=method or ("drmguard" if recipe == "paper" else "auto"),
         recipe=recipe,
         mesa=None if trigger_size is None else MesaSettings(size=trigger_size),
+        fixed_place=fixed_place,
         seed=seed,
         max_images=max_images,
         device=device,
@@ -392,6 +404,7 @@ class _Scan:
             places=self.place_settings,
             spread=self.spread_settings,
             mesa=self.settings.mesa,
+            fixed_place=self.settings.fixed_place,
             seed=self.settings.seed,
             checkpoints=self.checkpoints,
             progress=self.progress,
@@ -516,6 +529,7 @@ class _Scan:
             generator=generator_part(searched.generated) if searched.generated else None,
             classes=class_parts(searched, self.task.output_names),
             distribution=distribution_part(searched),
+            heat_map=heat_map_part(searched, self.task.output_names),
             dose_response=doses,
             cost=CostPart(
                 steps=(len(searched.generated.trace) if searched.generated else 0)
@@ -562,6 +576,7 @@ class _Scan:
             before=self._outputs(self.sample[:_PLOTTED]).cpu().numpy(),
             after=self._outputs(reversed_images[:_PLOTTED]).cpu().numpy(),
             samples=_samples(searched),
+            heat=None if searched.heat is None else searched.heat.heat.numpy(),
         )
 
 

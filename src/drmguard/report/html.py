@@ -48,6 +48,9 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
             ),
             "efforts": Markup(plots.efforts(content)) if content.places else None,
             "spread": Markup(plots.spread(content)) if content.spread else None,
+            "heat_map": (
+                Markup(plots.heat_map(content.heat_map, pictures)) if content.heat_map else None
+            ),
             "dose_response": Markup(plots.dose_response(content)),
         }
     return template("report.html.jinja").render(

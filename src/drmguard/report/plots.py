@@ -10,10 +10,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from drmguard.report.report import Pictures
-from drmguard.report.schema import ClassPart, ReportContent
+from drmguard.report.schema import ClassPart, HeatMapPart, ReportContent
 from drmguard.tasks import Task
 
 _CLEAN, _TRIGGER = "#3566a8", "#c0392b"
@@ -164,6 +165,22 @@ def spread(content: ReportContent) -> str:
         ylabel="left of the way (squared)",
         xlim=(-0.5, len(content.spread) - 0.5),
     )
+    return svg_of(figure)
+
+
+def heat_map(part: HeatMapPart, pictures: Pictures) -> str:
+    """How far windows over each pixel send images to the class, and the extent of what is hot."""
+    figure, axes = axes_of()
+    assert pictures.heat is not None
+    axes.imshow(pictures.benign.mean((0, 1)), cmap="gray", vmin=0, vmax=255)
+    shown = axes.imshow(pictures.heat, cmap="inferno", alpha=0.7, vmin=0, vmax=1)
+    axes.add_patch(
+        Rectangle(
+            (part.left - 0.5, part.top - 0.5), part.width, part.height, fill=False, color="white"
+        )
+    )
+    axes.axis("off")
+    figure.colorbar(shown, ax=axes, label=f"share sent to {part.name}")
     return svg_of(figure)
 
 

@@ -27,6 +27,7 @@ class Pictures:
         collapse_trace: variance left over the steps.
         before, after: outputs on clean and on stamped images, in the task's unit (n, d).
         samples: patches uint8 (n, C, h, w) of each level of a distribution, if one was modelled.
+        heat: share of the images that windows over a pixel send to one class (H, W), if sought.
     """
 
     benign: NDArray[np.uint8]
@@ -37,6 +38,7 @@ class Pictures:
     before: NDArray[np.float32]
     after: NDArray[np.float32]
     samples: list[NDArray[np.uint8]]
+    heat: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

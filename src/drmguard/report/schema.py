@@ -147,6 +147,18 @@ class DistributionPart(_Part):
     levels: tuple[LevelPart, ...]
 
 
+class HeatMapPart(_Part):
+    """Where a window sends images to a class: the extent in pixels, and the shares sent there."""
+
+    name: str
+    top: int
+    left: int
+    height: int
+    width: int
+    hottest: float
+    coldest: float
+
+
 class DosePart(_Part):
     """Response to the reversed change scaled by a dose."""
 
@@ -181,6 +193,7 @@ class ReportContent(_Part):
     generator: GeneratorPart | None
     classes: tuple[ClassPart, ...]
     distribution: DistributionPart | None
+    heat_map: HeatMapPart | None
     dose_response: tuple[DosePart, ...]
     cost: CostPart
     warnings: tuple[str, ...]

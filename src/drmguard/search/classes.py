@@ -54,13 +54,13 @@ class ClassTrigger:
         number: of the class.
         hits: share of the clean images that do not give the class which do with the patch.
         counted: how many such images there were.
-        trigger: the patch at random places.
+        trigger: the patch, at random places or its own.
     """
 
     number: int
     hits: float
     counted: int
-    trigger: PlacedPatchTrigger
+    trigger: nn.Module
 
     @property
     def odds(self) -> float:
@@ -80,8 +80,8 @@ def strongest(found: Sequence[ClassTrigger]) -> ClassTrigger:
     return max(found, key=lambda trigger: trigger.odds)
 
 
-class _Patches(nn.Module):
-    """(classes × starts, C, h, w) as logits of pixel values."""
+class Patches(nn.Module):
+    """(K, C, h, w) as logits of pixel values; a further channel is the pixels' opacity."""
 
     def __init__(self, count: int, shape: tuple[int, ...], seed: int) -> None:
         super().__init__()
@@ -89,18 +89,31 @@ class _Patches(nn.Module):
         self.logits = nn.Parameter(torch.randn(count, *shape, generator=random))
 
 
-class _Points(Objective):
+class PointSearch(Objective):
+    """Each of K patches is to send clean images to its class.
+
+    Args:
+        patches: K of them.
+        classes: their classes (K,).
+        victim: frozen, with outputs (n, classes).
+        benign: the clean images.
+        learning_rate: of Adam, in logits.
+        seed: of the places.
+        places: (row, column) of every patch (K, 2); anew for every image where None.
+    """
+
     def __init__(
         self,
-        patches: _Patches,
+        patches: Patches,
         classes: Tensor,
         victim: Victim,
         benign: Benign,
-        settings: ClassSettings,
+        learning_rate: float,
         seed: int,
+        places: Tensor | None = None,
     ) -> None:
         self.patches, self.classes, self.victim, self.benign = patches, classes, victim, benign
-        self.settings, self.seed = settings, seed
+        self.learning_rate, self.seed, self.places = learning_rate, seed, places
         shape = benign.images.shape[1:]
         self.at_once = images_at_once((shape[0], shape[1], shape[2]))
 
@@ -109,7 +122,7 @@ class _Points(Objective):
         return self.patches
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return [{"params": [self.patches.logits], "lr": self.settings.learning_rate}]
+        return [{"params": [self.patches.logits], "lr": self.learning_rate}]
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         images = self.benign.images[rows]
@@ -118,8 +131,11 @@ class _Points(Objective):
         for part in torch.arange(len(self.classes), device=images.device).split(some):
             repeated = images.repeat(len(part), 1, 1, 1)
             patches = self.patches.logits[part].sigmoid().repeat_interleave(len(images), 0)
-            height, width = self.settings.size
-            top, left = random_places(repeated, height, width, random)
+            if self.places is None:
+                height, width = patches.shape[2:]
+                top, left = random_places(repeated, height, width, random)
+            else:
+                top, left = self.places[part].repeat_interleave(len(images), 0).unbind(1)
             outputs = self.victim(paste(repeated, patches, top, left))
             wanted = self.classes[part].repeat_interleave(len(images))
             loss = nn.functional.cross_entropy(outputs, wanted, reduction="sum") / len(images)
@@ -141,11 +157,11 @@ def search_classes(
     """
     number = benign.standardised.shape[1]
     shape = (benign.images.shape[1], *settings.size)
-    patches = _Patches(number * settings.starts, shape, seed).to(benign.images.device)
+    patches = Patches(number * settings.starts, shape, seed).to(benign.images.device)
     classes = torch.arange(number, device=benign.images.device).repeat(settings.starts)
     name = "trying every class"
     optimise(
-        _Points(patches, classes, victim, benign, settings, seed),
+        PointSearch(patches, classes, victim, benign, settings.learning_rate, seed),
         victim=victim,
         count=len(benign.images),
         batch_size=settings.images,
