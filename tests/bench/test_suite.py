@@ -125,3 +125,12 @@ def test_data_that_must_be_located():
     with pytest.raises(InputError, match="give --data road=PATH"):
         data.located({})
     assert data.located({"road": "/x"}) == "npz:/x"
+
+
+def test_an_attack_can_have_a_pretraining_of_its_own(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(SUITE.replace("poisoning_rate = 0.2", "pretraining = { steps = 7 }"))
+    models = {cell.model.attack: cell.model for cell in load_suite(str(path)).cells}
+    assert models["clean-label"].pretraining == {"steps": 7}
+    assert models[None].training == {"steps": 7}
+    assert models["offset"].pretraining is None

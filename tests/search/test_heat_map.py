@@ -8,9 +8,7 @@ import drmguard
 from conftest import smooth_images
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
-from drmguard.models.victim import Victim
-from drmguard.search.benign import measure_benign
-from drmguard.search.heat_map import HeatMap, HeatMapSettings, search_heat_map
+from drmguard.search.heat_map import HeatMap
 
 TOP, LEFT, HEIGHT, WIDTH = 18, 3, 10, 12
 CLASSES = ("a", "b", "c", "d")
@@ -50,16 +48,6 @@ def overlap(extent):
     return float((found & true).sum() / (found | true).sum())
 
 
-def test_the_hottest_pixels_are_where_the_trigger_lies():
-    task = drmguard.make_task("classification", classes=CLASSES)
-    victim = Victim(RedArea()).frozen()
-    images, _ = image_set().batch(slice(0, 64))
-    heat = search_heat_map(victim, measure_benign(victim, task, images), HeatMapSettings(), seed=0)
-    assert heat.number == PLANTED
-    assert overlap(heat.extent) >= 0.5
-    assert [c.number for c in heat.classes] == [0, 1, 2, 3]
-
-
 @pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
 def test_a_scan_for_a_place(planted, tmp_path):
     task = drmguard.make_task("classification", classes=CLASSES)
@@ -68,6 +56,7 @@ def test_a_scan_for_a_place(planted, tmp_path):
     )
     assert report.decision == ("backdoored" if planted else "clean")
     part = report.content.heat_map
+    assert [c.name for c in report.content.classes] == list(CLASSES)
     page = (report.save(tmp_path) / "report.html").read_text()
     assert "A window moved over the image" in page
     if planted:

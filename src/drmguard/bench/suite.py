@@ -1,7 +1,7 @@
 """Suites: small readable TOML files that declare cells (docs/benchmark-suites.md).
 
 [data.NAME]      a data set and its targets
-[attack.NAME]    an attack's own settings: arguments, poisoning_rate, steps by data set
+[attack.NAME]    an attack's own settings: arguments, poisoning_rate, pretraining, steps by data set
 [[models]]       data × attack × network × seed; every model is trained
 [[cells]]        work, methods and seeds, on all models or on some
 """
@@ -29,6 +29,7 @@ class _Block(BaseModel):
 class _Attack(_Block):
     arguments: dict[str, Any] = {}
     poisoning_rate: float | None = None
+    pretraining: dict[str, Any] | None = None
     steps: dict[str, int] = {}
 
 
@@ -149,16 +150,22 @@ def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
             training = dict(block.training)
             if data_name in own.steps:
                 training["steps"] = own.steps[data_name]
-            clean = attack == "clean"
-            rate = block.poisoning_rate if own.poisoning_rate is None else own.poisoning_rate
+            attacked: dict[str, Any] = {}
+            if attack != "clean":
+                attacked = {
+                    "attack": attack,
+                    "arguments": {**own.arguments, **block.arguments},
+                    "poisoning_rate": block.poisoning_rate,
+                    "pretraining": block.pretraining,
+                }
+                for setting in ("poisoning_rate", "pretraining"):
+                    if getattr(own, setting) is not None:
+                        attacked[setting] = getattr(own, setting)
             yield Model(
                 data=data[data_name],
                 network=network,
                 width=block.width,
-                attack=None if clean else attack,
-                arguments={} if clean else {**own.arguments, **block.arguments},
-                poisoning_rate=None if clean else rate,
                 training=training,
-                pretraining=None if clean else block.pretraining,
                 seed=seed,
+                **attacked,
             )
