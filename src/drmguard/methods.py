@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from drmguard.checkpoint import Checkpoints
 from drmguard.errors import InputError
@@ -127,23 +129,38 @@ def _mesa(subject: Subject) -> Examined:
     if subject.task.is_regression:
         return _mesa_of_regression(subject)
     if subject.fixed_place:
-        return _mesa_at_its_place(subject)
-    settings = subject.mesa or MesaSettings()
-    size = settings.size
-    searched = ClassSettings(size=size)
-    found = _class_patches(subject, searched)
-    best = strongest(found)
-    trigger: torch.nn.Module = best.trigger
-    modelled = None
-    if best.hits >= VALID_HITS / 2:  # else there is nothing whose distribution could be modelled
-        success = Success(subject.task, subject.benign, torch.tensor([best.number]))
-        modelled = search_distribution(subject.victim, success, settings, **subject.common)
-        trigger = modelled.distribution
-    return Examined(
-        judge_classes(found, modelled, subject.task.output_names),
-        Found(trigger, _mean_response(subject, trigger), []),
-        Searched(classes=found, modelled=modelled, steps=searched.steps),
-    )
+        heat = search_heat_map(subject.victim, subject.benign, HeatMapSettings(), **subject.common)
+        top, left, height, width = heat.extent
+        settings = _at_place(height, width, (top, left))
+        searched = Searched(classes=heat.classes, heat=heat, steps=heat.steps)
+    else:
+        settings = subject.mesa or MesaSettings()
+        searched = _searched_classes(subject, settings.size)
+    best = strongest(searched.classes)
+    if best.hits < VALID_HITS / 2:  # nothing whose distribution could be modelled
+        return _judged(subject, searched, best.trigger)
+    success = Success(subject.task, subject.benign, torch.tensor([best.number]))
+    modelled = search_distribution(subject.victim, success, settings, **subject.common)
+    searched = dataclasses.replace(searched, modelled=modelled)
+    return _judged(subject, searched, modelled.distribution)
+
+
+def _points(subject: Subject) -> Examined:
+    if subject.task.is_regression:
+        raise InputError("the method points is for classifiers; use auto or mesa for regression")
+    searched = _searched_classes(subject, (subject.mesa or MesaSettings()).size)
+    return _judged(subject, searched, strongest(searched.classes).trigger)
+
+
+def _searched_classes(subject: Subject, size: tuple[int, int]) -> Searched:
+    settings = ClassSettings(size=size)
+    return Searched(classes=_class_patches(subject, settings), steps=settings.steps)
+
+
+def _judged(subject: Subject, searched: Searched, trigger: nn.Module) -> Examined:
+    """The verdict on a classifier by what was found for its classes."""
+    verdict = judge_classes(searched.classes, searched.modelled, subject.task.output_names)
+    return Examined(verdict, Found(trigger, _mean_response(subject, trigger), []), searched)
 
 
 def _at_place(height: int, width: int, place: tuple[int, int]) -> MesaSettings:
@@ -155,38 +172,6 @@ def _at_place(height: int, width: int, place: tuple[int, int]) -> MesaSettings:
         steps=250,
         batch_size=24,
         learning_rate=1e-3,
-    )
-
-
-def _mesa_at_its_place(subject: Subject) -> Examined:
-    """The trigger has a place of its own: a heat map shows it, and triggers are modelled there."""
-    heat = search_heat_map(subject.victim, subject.benign, HeatMapSettings(), **subject.common)
-    best = strongest(heat.classes)
-    trigger, modelled = best.trigger, None
-    if best.hits >= VALID_HITS / 2:
-        top, left, height, width = heat.extent
-        settings = _at_place(height, width, (top, left))
-        success = Success(subject.task, subject.benign, torch.tensor([best.number]))
-        modelled = search_distribution(subject.victim, success, settings, **subject.common)
-        trigger = modelled.distribution
-    return Examined(
-        judge_classes(heat.classes, modelled, subject.task.output_names),
-        Found(trigger, _mean_response(subject, trigger), []),
-        Searched(classes=heat.classes, modelled=modelled, heat=heat, steps=heat.steps),
-    )
-
-
-def _points(subject: Subject) -> Examined:
-    if subject.task.is_regression:
-        raise InputError("the method points is for classifiers; use auto or mesa for regression")
-    size = (subject.mesa or MesaSettings()).size
-    settings = ClassSettings(size=size)
-    found = _class_patches(subject, settings)
-    trigger = strongest(found).trigger
-    return Examined(
-        judge_classes(found, None, subject.task.output_names),
-        Found(trigger, _mean_response(subject, trigger), []),
-        Searched(classes=found, steps=settings.steps),
     )
 
 
@@ -225,7 +210,7 @@ def _feature_re(subject: Subject) -> Examined:
 
 
 @torch.no_grad()
-def _mean_response(subject: Subject, trigger: torch.nn.Module) -> torch.Tensor:
+def _mean_response(subject: Subject, trigger: nn.Module) -> torch.Tensor:
     answers = [
         respond(subject.victim, subject.task, subject.benign, trigger(chunk)).standardised
         for chunk in subject.benign.images.split(64)
