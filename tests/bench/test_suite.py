@@ -1,9 +1,14 @@
 """Suites: what their files declare, and what is wrong with a bad one."""
 
+from functools import partial
+
 import pytest
 
+from drmguard.arguments import checked_arguments
+from drmguard.attacks.named import ATTACKS
 from drmguard.bench.cell import Cell, Data, Model
 from drmguard.bench.suite import load_suite, suite_names
+from drmguard.cli import app
 from drmguard.errors import InputError
 from drmguard.models.networks import NETWORKS
 
@@ -134,3 +139,30 @@ def test_an_attack_can_have_a_pretraining_of_its_own(tmp_path):
     assert models["clean-label"].pretraining == {"steps": 7}
     assert models[None].training == {"steps": 7}
     assert models["offset"].pretraining is None
+
+
+@pytest.mark.parametrize("attack", ["multi-target-wanet", "input-aware", "clean-label", "clean"])
+def test_a_models_command_trains_that_model(attack, monkeypatch, tmp_path):
+    model = next(m for m in load_suite("small").models if (m.attack or "clean") == attack)
+    given = {}
+
+    def trained(plan, images, output, **how):
+        given.update(plan=plan, **how)
+        return {}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("drmguard.training_plan.train_model", trained)
+    monkeypatch.setattr("drmguard.cli._open", lambda *_, **how: given.update(how))
+    app([*model.command().split()[1:], "--quiet"], standalone_mode=False)
+    plan = model.plan()
+    assert given["plan"].settings == plan.settings
+    if plan.attack:
+        arguments = checked_arguments(
+            attack, partial(ATTACKS[attack], None), given["plan"].attack_arguments
+        )
+        assert arguments == plan.attack_arguments
+    for name in ("task", "attack", "poisoning_rate", "width"):
+        assert getattr(given["plan"], name) == getattr(plan, name)
+    assert tuple(given["plan"].target or ()) == tuple(plan.target or ())
+    assert (given["start"] is None) == (model.pretraining is None)
+    assert (given["count"], given["size"]) == (model.data.count, model.data.size)

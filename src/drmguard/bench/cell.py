@@ -114,6 +114,30 @@ class Model(_Spec):
             settings=TrainingSettings(**self.training, seed=self.seed),
         )
 
+    def command(self) -> str:
+        """The command that trains it; a model that it starts from is named ``clean``."""
+        plan = self.plan()
+        words = [f"--data {self.data.source} --task {plan.task}"]
+        if (self.data.count, self.data.size) != (10_000, 64):
+            words.append(f"--render-count {self.data.count} --render-size {self.data.size}")
+        if self.pretraining is not None:
+            words.append("--start clean.safetensors")
+        else:
+            words.append(f"--network {plan.network}")
+            words += [f"--width {plan.width:g}"] if plan.width is not None else []
+        if plan.attack and plan.target is not None:
+            words.append(f"--attack {plan.attack} --target={_listed(plan.target)}")
+            if plan.poisoning_rate is not None:
+                words.append(f"--poisoning-rate {plan.poisoning_rate:g}")
+        words += [f"--attack-arg {k}={_listed(v)}" for k, v in plan.attack_arguments.items()]
+        words += [f"--{k.replace('_', '-')} {v}" for k, v in self.training.items()]
+        words.append(f"--seed {self.seed} -o {plan.attack or 'clean'}.safetensors")
+        return f"drmguard train {' '.join(words)}"
+
+
+def _listed(value: Any) -> str:
+    return ",".join(f"{one:g}" for one in value) if isinstance(value, list | tuple) else str(value)
+
 
 class Cell(_Spec):
     """One measurement.

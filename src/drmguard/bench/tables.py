@@ -38,9 +38,9 @@ Published figures are those of MPIIFaceGaze at 224×224 (Tables 1, 10, 14, 15; d
 and another size, so only the pattern can be compared. AE is the error to the attacker's target
 (for offset, to the clean output plus the shift), RE the error on clean images, DAE the error to
 the correct label under the trigger, RAV and RNV the ratios of angle and norm variance. Of two
-backdoors in one model the figures are those of the worse-taking one. The settings of every model
-are those of `src/drmguard/bench/suites/`; written by `drmguard bench run small` and
-`drmguard bench tables`.
+backdoors in one model the figures are those of the worse-taking one. Below each table stand the
+commands that train its models; `clean.safetensors` is the first one's. Written by `drmguard bench
+run small` and `drmguard bench tables`.
 """
 
 
@@ -184,7 +184,12 @@ def _attack_tables(results: Sequence[Result]) -> list[str]:
                 *pairs,
             )
             text.append(f"| {' | '.join(cells)} |")
-        text.append("")
+        text += ["", "```console"]
+        text += [
+            by_attack[(attack,)][0].cell.model.command()
+            for attack in _ordered(name for (name,) in by_attack)
+        ]
+        text += ["```", ""]
     return text
 
 
