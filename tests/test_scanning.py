@@ -12,6 +12,7 @@ from conftest import AnalyticModel, labelled_by, smooth_images
 from drmguard import checkpoint as checkpoint_module
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
+from drmguard.scanning import _Outcome, _together
 
 
 def test_three_lines_of_python(planted_model, image_set, tmp_path):
@@ -48,6 +49,29 @@ def test_one_seed_gives_one_report(planted_model, image_set, tmp_path):
         folders.append(report.save(tmp_path / name))
     for file in ("report.json", "report.html", "trigger.safetensors"):
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+
+
+def test_seeds_that_agree_and_seeds_that_do_not(planted_model, clean_model, image_set, tmp_path):
+    single = [
+        drmguard.scan(model, image_set, "regression", seed=2)
+        for model in (clean_model, planted_model)
+    ]
+    outcomes = [_Outcome(r.content, r.pictures, r.trigger, r.target) for r in single]
+    disagreed = _together(outcomes)
+    assert disagreed.content.verdict.decision == "inconclusive"
+    assert disagreed.trigger is single[1].trigger
+    assert "2 seeds: clean, backdoored" in disagreed.content.verdict.reasons[-1]
+    passes = sum(r.content.cost.image_passes for r in single)
+    assert disagreed.content.cost.image_passes == passes
+    state = tmp_path / "unfinished"
+    twice = drmguard.scan(
+        planted_model, image_set, "regression", seed=2, repeats=2, resume_folder=state
+    )
+    assert twice.decision == "backdoored"
+    assert twice.content.verdict.suspicion <= single[1].content.verdict.suspicion
+    assert not state.exists()
+    with pytest.raises(InputError, match="at least once"):
+        drmguard.scan(planted_model, image_set, "regression", repeats=0)
 
 
 def test_the_model_is_left_as_it_was(image_set):

@@ -285,6 +285,9 @@ def scan(
         ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    repeats: Annotated[
+        int, typer.Option(help="Scan from so many seeds; inconclusive where they disagree.")
+    ] = 1,
     max_images: Annotated[
         int | None,
         typer.Option(
@@ -378,6 +381,7 @@ def scan(
             trigger_size=_size(trigger_size, "--trigger-size"),
             fixed_place=fixed_place,
             seed=seed,
+            repeats=repeats,
             max_images=max_images,
             device=device.value,
             references=references,

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import platform
 import resource
 import sys
@@ -136,6 +137,7 @@ def scan(
     trigger_size: tuple[int, int] | None = None,
     fixed_place: bool = False,
     seed: int = 0,
+    repeats: int = 1,
     max_images: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     references: Sequence[LoadedModel | Victim | nn.Module] = (),
@@ -163,6 +165,8 @@ def scan(
         fixed_place: MESA for classifiers: the trigger, of any shape, has a place of its own, which
             a heat map is to find.
         seed: of everything random; the same seed on the same machine gives the same report.
+        repeats: scan so many times, each from the next seed; where the verdicts disagree, the
+            whole is inconclusive.
         max_images: clean images used, chosen at random; 256, or 128 of large ones, where None.
         device: ``auto``, ``cpu`` or ``cuda``.
         references: clean models of the same kind, at least three: they are scanned alike, and the
@@ -204,10 +208,23 @@ def scan(
         references = [*references, *trained]
     if references:
         null = _null(references, origin, images, task, settings, progress)
-    work = _Scan(loaded, images, task, settings, source, progress)
-    if resume_folder is not None:
-        work.keep_state(resume_folder, resume)
-    content, pictures, trigger, target = work.run(null, alpha)
+    if repeats < 1:
+        raise InputError(f"a scan must be made at least once, not {repeats} times")
+    works = [
+        _Scan(loaded, images, task, dataclasses.replace(settings, seed=one), source, progress)
+        for one in range(seed, seed + repeats)
+    ]
+    outcomes = []
+    for work in works:
+        if resume_folder is not None:
+            part = f"seed-{work.settings.seed}"
+            work.keep_state(resume_folder if repeats == 1 else resume_folder / part, resume)
+        outcomes.append(work.run(null, alpha))
+    for work in works:
+        work.forget_state()
+    if resume_folder is not None and resume_folder.is_dir() and not any(resume_folder.iterdir()):
+        resume_folder.rmdir()
+    outcome = _together(outcomes)
     run = RunRecord(
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 2),
@@ -217,7 +234,7 @@ def scan(
         machine=f"{platform.machine()} {platform.system()}",
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
-    return Report(content=content, run=run, pictures=pictures, trigger=trigger, target=target)
+    return Report(run=run, **vars(outcome))
 
 
 def _null(
@@ -280,6 +297,49 @@ def choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet) 
             chosen = stored
     chosen.check_labels(images.labels)
     return chosen
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What one scan gave: as :class:`~drmguard.report.report.Report` holds it."""
+
+    content: ReportContent
+    pictures: Pictures
+    trigger: nn.Module
+    target: Tensor
+
+
+def _together(outcomes: Sequence[_Outcome]) -> _Outcome:
+    """Of several scans the most suspicious one, with the verdict on which all agree."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    order = ["backdoored", "inconclusive", "clean"]
+
+    def suspicion(outcome: _Outcome) -> tuple[int, float]:
+        verdict = outcome.content.verdict
+        score = math.inf if verdict.suspicion is None else verdict.suspicion
+        return order.index(verdict.decision), score
+
+    speaking = min(outcomes, key=suspicion)
+    verdict, cost = speaking.content.verdict, speaking.content.cost
+    decisions = [outcome.content.verdict.decision for outcome in outcomes]
+    agreed = verdict.decision if len(set(decisions)) == 1 else "inconclusive"
+    reason = f"scanned from {len(outcomes)} seeds: {', '.join(decisions)}"
+    costs = [outcome.content.cost for outcome in outcomes]
+    content = speaking.content.model_copy(
+        update={
+            "verdict": verdict.model_copy(
+                update={"decision": agreed, "reasons": (*verdict.reasons, reason)}
+            ),
+            "cost": cost.model_copy(
+                update={
+                    "steps": sum(one.steps for one in costs),
+                    "image_passes": sum(one.image_passes for one in costs),
+                }
+            ),
+        }
+    )
+    return dataclasses.replace(speaking, content=content)
 
 
 class _Scan:
@@ -411,10 +471,13 @@ class _Scan:
         )
         return METHODS[self.settings.method].examine(subject)
 
-    def run(
-        self, null: Null | None, alpha: float
-    ) -> tuple[ReportContent, Pictures, nn.Module, Tensor]:
-        """Search and judge: the report's content and pictures, the trigger and its target."""
+    def forget_state(self) -> None:
+        """Remove the checkpoints, since the work is done."""
+        if self.checkpoints is not None:
+            self.checkpoints.remove()
+
+    def run(self, null: Null | None, alpha: float) -> _Outcome:
+        """Search and judge."""
         benign = measure_benign(self.victim, self.task, self.sample)
         clean_error = self._clean_error()
         examined = self._examine(benign)
@@ -434,10 +497,8 @@ class _Scan:
             verdict, calibration, benign, found, clean_error, examined.searched, reversed_images
         )
         pictures = self._pictures(found, examined.searched, reversed_images)
-        if self.checkpoints is not None:
-            self.checkpoints.remove()
         target = benign.responses(found.target)
-        return content, pictures, found.trigger.cpu(), target.cpu()
+        return _Outcome(content, pictures, found.trigger.cpu(), target.cpu())
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> Tensor:
