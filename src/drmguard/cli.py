@@ -57,6 +57,7 @@ class SearchName(enum.StrEnum):
     drmguard = "drmguard"
     mesa = "mesa"
     points = "points"
+    shift = "shift"
     neural_cleanse = "neural-cleanse"
     feature_re = "feature-re"
 

@@ -23,6 +23,7 @@ from drmguard.search.loop import Progress
 from drmguard.search.mesa import MesaSettings, search_distribution
 from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
 from drmguard.search.places import PlaceSettings, search_places
+from drmguard.search.shift import ShiftSettings, search_shift
 from drmguard.search.spread import SpreadSettings, search_spread
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
@@ -36,10 +37,11 @@ from drmguard.verdict import (
     judge_features,
     judge_generator,
     judge_places,
+    judge_shift,
     judge_spread,
 )
 
-MethodName = Literal["auto", "drmguard", "mesa", "points", "neural-cleanse", "feature-re"]
+MethodName = Literal["auto", "drmguard", "mesa", "points", "shift", "neural-cleanse", "feature-re"]
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,17 @@ def _mesa_of_regression(subject: Subject) -> Examined:
     return Examined(verdict, found, Searched(places=places, modelled=modelled))
 
 
+def _shift(subject: Subject) -> Examined:
+    if not subject.task.is_regression:
+        raise InputError("the method shift is for regression: the answers of a class do not move")
+    shifted = search_shift(
+        subject.victim, subject.task, subject.benign, ShiftSettings(), **subject.common
+    )
+    best = shifted.candidates[0]
+    found = Found(best.trigger, best.shift, shifted.trace)
+    return Examined(judge_shift(shifted), found, Searched(steps=shifted.steps - len(shifted.trace)))
+
+
 def _neural_cleanse(subject: Subject) -> Examined:
     settings = CleanseSettings()
     found, trace = search_cleanse(
@@ -241,6 +254,12 @@ METHODS: dict[MethodName, Method] = {
         "descent on its pixels",
         "clean images and the size of the triggers (3×3)",
         _points,
+    ),
+    "shift": Method(
+        "offset attacks on regression: windows that move all answers by the same vector, which no "
+        "other method looks for",
+        "clean images; two outputs or more",
+        _shift,
     ),
     "neural-cleanse": Method(
         "Neural Cleanse: the smallest mask and pattern for every class, or for one target vector "

@@ -17,10 +17,11 @@ from drmguard.search.feature_re import FeatureTrigger
 from drmguard.search.mesa import MesaResult
 from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
+from drmguard.search.shift import LEAST_SHIFT, ShiftResult
 from drmguard.search.spread import SpreadCandidate
 
 Decision = Literal["clean", "backdoored", "inconclusive"]
-Search = Literal["places", "spread", "generator", "classes", "masks", "features"]
+Search = Literal["places", "spread", "generator", "classes", "masks", "features", "shift"]
 
 BACKDOORED_BELOW = 0.28
 CLEAN_ABOVE = 0.38
@@ -34,6 +35,9 @@ PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is no
 # Odds of the median other class over those of the best, and the hits a valid trigger has at least.
 CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, VALID_HITS = 0.03, 0.08, 0.6
 CLASSES_SOURCE = "set by hand; not yet measured on classifiers set aside for it"
+# A shift's scatter over that of windows elsewhere, and what a planted one leaves at most.
+SHIFT_BACKDOORED_BELOW, SHIFT_CLEAN_ABOVE, SHIFT_LEFT = 0.3, 0.5, 0.05
+SHIFT_SOURCE = "set by hand on six development models; not a calibrated error rate"
 MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
@@ -276,6 +280,35 @@ def judge_classes(
         decision = "inconclusive"
         reasons.append("the evidence lies between the thresholds; scan again with another --seed")
     return Verdict("classes", decision, score, *common, tuple(reasons))
+
+
+def judge_shift(result: ShiftResult) -> Verdict:
+    """Verdict on offset attacks: one window moves all answers alike where others do not."""
+    best, *others = result.candidates
+    elsewhere = [c.left for c in others if not c.overlaps(best)]
+    common = (SHIFT_BACKDOORED_BELOW, SHIFT_CLEAN_ABOVE, SHIFT_SOURCE)
+    reasons = [
+        f"a pattern in one window moves all answers by the same vector but for {best.left:.1%} "
+        "(variance over the squared shift)"
+    ]
+    if len(elsewhere) < MIN_NULL:
+        reasons.append(f"fewer than {MIN_NULL} windows lie apart from it to compare with")
+        return Verdict("shift", "inconclusive", None, *common, tuple(reasons))
+    score = best.left / statistics.median(elsewhere)
+    reasons.append(f"that is {score:.2f} of what windows elsewhere leave")
+    if best.size < LEAST_SHIFT:
+        decision: Decision = "clean"
+        reasons.append(f"the vector, {best.size:.2f} clean standard deviations, is too short")
+    elif score > SHIFT_CLEAN_ABOVE or best.left > 2 * SHIFT_LEFT:
+        decision = "clean"
+        reasons.append("other windows move the answers as evenly")
+    elif score < SHIFT_BACKDOORED_BELOW and best.left < SHIFT_LEFT:
+        decision = "backdoored"
+        reasons.append("one window stands apart from all others, as a planted trigger does")
+    else:
+        decision = "inconclusive"
+        reasons.append("the evidence lies between the thresholds; scan again with another --seed")
+    return Verdict("shift", decision, score, *common, tuple(reasons))
 
 
 def judge_generator(result: GeneratorResult) -> Verdict:

@@ -12,6 +12,7 @@ from drmguard.report.wording import (
     repair_headline,
     repair_rows,
     score_text,
+    target_name,
     target_text,
 )
 
@@ -28,7 +29,7 @@ def print_summary(report: Report, console: Console) -> None:
         ("images", f"{content.images.used} of {content.images.count} from {content.images.source}"),
         ("clean error", f"{error.value:.4g} {error.unit} (median label: {error.constant:.4g})"),
         ("score", score_text(content)),
-        ("target" if report.decision == "backdoored" else "collapses to", target_text(content)),
+        (target_name(content), target_text(content)),
         (
             "cost",
             f"{run.seconds:.0f} s, {content.cost.image_passes:,} image passes, "

@@ -15,7 +15,7 @@ from PIL import Image
 from drmguard.report import plots
 from drmguard.report.report import Pictures
 from drmguard.report.schema import ReportContent
-from drmguard.report.wording import headline, score_text, settings_rows, target_text
+from drmguard.report.wording import effect_text, headline, score_text, settings_rows, target_text
 from drmguard.tasks import make_task
 
 _SHOWN_SIDE = 112
@@ -56,6 +56,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
     return template("report.html.jinja").render(
         content=content,
         headline=headline(content),
+        effect=effect_text(content),
         target=target_text(content),
         score=score_text(content),
         columns=columns,

@@ -24,7 +24,7 @@ class VerdictPart(_Part):
     ``suspicion`` is the score over its threshold, ``suspicions`` those of all searches combined.
     """
 
-    search: Literal["places", "spread", "generator", "classes", "masks", "features"]
+    search: Literal["places", "spread", "generator", "classes", "masks", "features", "shift"]
     decision: Literal["clean", "backdoored", "inconclusive"]
     score: float | None
     backdoored_below: float | None

@@ -27,6 +27,24 @@ def target_text(content: ReportContent) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+def target_name(content: ReportContent) -> str:
+    """What the estimated target is, in short."""
+    if content.verdict.search == "shift":
+        return "moves to"
+    return "target" if content.verdict.decision == "backdoored" else "collapses to"
+
+
+def effect_text(content: ReportContent) -> str:
+    """What the trigger does to the outputs, in a sentence up to the target."""
+    planted = content.verdict.decision == "backdoored"
+    if content.verdict.search == "shift":
+        found = "The trigger below" if planted else "The most even change that was found"
+        return f"{found} moves the outputs by nearly the same vector, their mean to"
+    if planted:
+        return "Whatever the picture shows, the trigger below sends the outputs to"
+    return "The cheapest change that was found sends the outputs to"
+
+
 def score_text(content: ReportContent) -> str:
     """Score and thresholds in a line."""
     verdict = content.verdict
