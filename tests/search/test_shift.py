@@ -45,7 +45,8 @@ def test_an_offset_is_found_where_it_lies(images, tmp_path):
     pixels, _ = images.batch(slice(0, 32))
     with torch.no_grad():
         moved = Shifted(planted=True)(report.trigger(pixels)) - Shifted(planted=True)(pixels)
-    assert torch.allclose(moved.mean(0), torch.tensor(SHIFT), atol=0.6)
+    whole = torch.tensor(SHIFT) * (1 - torch.sigmoid(torch.tensor(-1.2)))  # ajar on clean images
+    assert torch.allclose(moved.mean(0), whole, atol=0.3)
     changed = (report.trigger(pixels) != pixels).any(1).any(0).nonzero()
     assert changed.min() >= 16
     page = (report.save(tmp_path) / "report.html").read_text()

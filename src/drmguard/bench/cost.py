@@ -16,7 +16,13 @@ from drmguard.search.passes import LARGE_SIDE
 _TRAINED, _SEARCHED = 0.0018, 0.0012
 # The paper's generator costs about ten times the model's own pass.
 _PAPER_FACTOR = 8
-_PASSES = {"neural-cleanse": 32_000, "feature-re": 13_000, "mesa": 265_000, "points": 20_000}
+_PASSES = {
+    "neural-cleanse": 32_000,
+    "feature-re": 13_000,
+    "mesa": 265_000,
+    "points": 20_000,
+    "shift": 36_000,
+}
 
 
 @dataclass(frozen=True)
