@@ -159,7 +159,7 @@ def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
                     "pretraining": block.pretraining,
                 }
                 for setting in ("poisoning_rate", "pretraining"):
-                    if getattr(own, setting) is not None:
+                    if attacked[setting] is None:
                         attacked[setting] = getattr(own, setting)
             yield Model(
                 data=data[data_name],
