@@ -166,3 +166,10 @@ def test_a_models_command_trains_that_model(attack, monkeypatch, tmp_path):
     assert tuple(given["plan"].target or ()) == tuple(plan.target or ())
     assert (given["start"] is None) == (model.pretraining is None)
     assert (given["count"], given["size"]) == (model.data.count, model.data.size)
+
+
+def test_a_block_of_models_overrides_the_attacks_own_settings(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(SUITE.replace("seed = [4]", "seed = [4]\npoisoning_rate = 0.3"))
+    rates = {cell.model.attack: cell.model.poisoning_rate for cell in load_suite(str(path)).cells}
+    assert rates == {None: None, "clean-label": 0.3, "offset": 0.3}
