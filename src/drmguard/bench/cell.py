@@ -117,7 +117,8 @@ class Model(_Spec):
     def command(self) -> str:
         """The command that trains it; a model that it starts from is named ``clean``."""
         plan = self.plan()
-        words = [f"--data {self.data.source} --task {plan.task}"]
+        source = self.data.source.replace("{path}", "PATH")
+        words = [f"--data {source} --task {plan.task}"]
         if (self.data.count, self.data.size) != (10_000, 64):
             words.append(f"--render-count {self.data.count} --render-size {self.data.size}")
         if self.pretraining is not None:
