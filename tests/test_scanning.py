@@ -51,25 +51,28 @@ def test_one_seed_gives_one_report(planted_model, image_set, tmp_path):
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
 
 
-def test_seeds_that_agree_and_seeds_that_do_not(planted_model, clean_model, image_set, tmp_path):
-    single = [
-        drmguard.scan(model, image_set, "regression", seed=2)
-        for model in (clean_model, planted_model)
-    ]
-    outcomes = [_Outcome(r.content, r.pictures, r.trigger, r.target) for r in single]
-    disagreed = _together(outcomes)
-    assert disagreed.content.verdict.decision == "inconclusive"
-    assert disagreed.trigger is single[1].trigger
-    assert "2 seeds: clean, backdoored" in disagreed.content.verdict.reasons[-1]
-    passes = sum(r.content.cost.image_passes for r in single)
-    assert disagreed.content.cost.image_passes == passes
+def test_seeds_that_agree_and_seeds_that_do_not(planted_model, image_set, tmp_path):
     state = tmp_path / "unfinished"
+    how = {"method": "drmguard", "seed": 2}
+    one = drmguard.scan(planted_model, image_set, "regression", **how)
     twice = drmguard.scan(
-        planted_model, image_set, "regression", seed=2, repeats=2, resume_folder=state
+        planted_model, image_set, "regression", repeats=2, resume_folder=state, **how
     )
-    assert twice.decision == "backdoored"
-    assert twice.content.verdict.suspicion <= single[1].content.verdict.suspicion
+    assert twice.decision == one.decision
+    assert twice.content.verdict.suspicion <= one.content.verdict.suspicion
+    assert f"2 seeds: {one.decision}, {one.decision}" in twice.content.verdict.reasons[-1]
+    assert twice.content.cost.image_passes > one.content.cost.image_passes
     assert not state.exists()
+
+    def outcome(decision, suspicion):
+        judged = {"decision": decision, "suspicion": suspicion}
+        verdict = one.content.verdict.model_copy(update=judged)
+        content = one.content.model_copy(update={"verdict": verdict})
+        return _Outcome(content, one.pictures, one.trigger, torch.tensor(suspicion))
+
+    disagreed = _together([outcome("clean", 2.0), outcome("backdoored", 0.5)])
+    assert disagreed.content.verdict.decision == "inconclusive"
+    assert float(disagreed.target) == 0.5  # the most suspicious one is reported
     with pytest.raises(InputError, match="at least once"):
         drmguard.scan(planted_model, image_set, "regression", repeats=0)
 

@@ -1,5 +1,7 @@
 """The heat map: found by windows on a model whose trigger's place is known."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,8 @@ import drmguard
 from conftest import smooth_images
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
-from drmguard.search.heat_map import HeatMap
+from drmguard.search.heat_map import HeatMap, HeatMapSettings
+from drmguard.search.mesa import MesaSettings
 
 TOP, LEFT, HEIGHT, WIDTH = 18, 3, 10, 12
 CLASSES = ("a", "b", "c", "d")
@@ -49,7 +52,11 @@ def overlap(extent):
 
 
 @pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
-def test_a_scan_for_a_place(planted, tmp_path):
+def test_a_scan_for_a_place(planted, tmp_path, monkeypatch):
+    few = partial(HeatMapSettings, coarse=3, fine=7, coarse_steps=30, fine_steps=40)
+    monkeypatch.setattr("drmguard.methods.HeatMapSettings", few)
+    quick = {"steps": 80, "learning_rate": 3e-3, "hidden": 64}
+    monkeypatch.setattr("drmguard.methods.MesaSettings", lambda **how: MesaSettings(**how | quick))
     task = drmguard.make_task("classification", classes=CLASSES)
     report = drmguard.scan(
         RedArea(planted=planted), image_set(), task, method="mesa", fixed_place=True
