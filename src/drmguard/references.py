@@ -73,7 +73,7 @@ def train_references(
             "task": task.settings(),
             "training": dataclasses.asdict(own),
         }
-        path = _cached(identity)
+        path = cached_reference(identity, ".safetensors")
         if not path.is_file():
             torch.manual_seed(own.seed)
             victim = Victim(build_network(network.name, network.arguments), form)
@@ -103,7 +103,8 @@ def train_references(
     return references
 
 
-def _cached(identity: Mapping[str, object]) -> Path:
+def cached_reference(identity: Mapping[str, object], suffix: str) -> Path:
+    """The file in the user's cache folder of what depends on ``identity`` alone."""
     text = json.dumps(identity, sort_keys=True, default=str)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return Path(platformdirs.user_cache_dir("drmguard")) / "references" / f"{name}.safetensors"
+    return Path(platformdirs.user_cache_dir("drmguard")) / "references" / f"{name}{suffix}"

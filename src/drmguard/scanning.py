@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
-import math
 import platform
 import resource
 import sys
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +42,7 @@ from drmguard.methods import METHODS, Examined, MethodName, Subject
 from drmguard.models.load import LoadedModel
 from drmguard.models.safetensors_file import weights_digest
 from drmguard.models.victim import Victim
-from drmguard.references import train_references
+from drmguard.references import cached_reference, train_references
 from drmguard.report.report import Pictures, Report
 from drmguard.report.schema import (
     CleanErrorPart,
@@ -66,7 +63,7 @@ from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread import spread_settings
 from drmguard.tasks import Classification, Task, make_task
-from drmguard.verdict import Verdict, doubt
+from drmguard.verdict import Verdict, doubt, rank
 
 Recipe = Literal["fast", "paper"]
 MIN_IMAGES = 32
@@ -199,6 +196,8 @@ def scan(
     task = choose_task(loaded, task, images)
     source = source or "given in Python"
     check_alpha(alpha)
+    if repeats < 1:
+        raise InputError(f"a scan must be made at least once, not {repeats} times")
     null, origin = None, "given"
     if calibrate:
         origin = "given, and trained on these images" if references else "trained on these images"
@@ -208,8 +207,6 @@ def scan(
         references = [*references, *trained]
     if references:
         null = _null(references, origin, images, task, settings, progress)
-    if repeats < 1:
-        raise InputError(f"a scan must be made at least once, not {repeats} times")
     works = [
         _Scan(loaded, images, task, dataclasses.replace(settings, seed=one), source, progress)
         for one in range(seed, seed + repeats)
@@ -313,16 +310,11 @@ def _together(outcomes: Sequence[_Outcome]) -> _Outcome:
     """Of several scans the most suspicious one, with the verdict on which all agree."""
     if len(outcomes) == 1:
         return outcomes[0]
-    order = ["backdoored", "inconclusive", "clean"]
-
-    def suspicion(outcome: _Outcome) -> tuple[int, float]:
-        verdict = outcome.content.verdict
-        score = math.inf if verdict.suspicion is None else verdict.suspicion
-        return order.index(verdict.decision), score
-
-    speaking = min(outcomes, key=suspicion)
+    verdicts = [outcome.content.verdict for outcome in outcomes]
+    ranks = [rank(verdict.decision, verdict.suspicion) for verdict in verdicts]
+    speaking = outcomes[ranks.index(min(ranks))]
     verdict, cost = speaking.content.verdict, speaking.content.cost
-    decisions = [outcome.content.verdict.decision for outcome in outcomes]
+    decisions = [one.decision for one in verdicts]
     agreed = verdict.decision if len(set(decisions)) == 1 else "inconclusive"
     reason = f"scanned from {len(outcomes)} seeds: {', '.join(decisions)}"
     costs = [outcome.content.cost for outcome in outcomes]
@@ -439,9 +431,7 @@ class _Scan:
 
     def suspicion(self) -> float | None:
         """The suspicion alone, kept in the user's cache folder: for reference models."""
-        text = json.dumps(self._identity(), sort_keys=True, default=str)
-        name = hashlib.sha256(text.encode()).hexdigest()[:32]
-        path = Path(platformdirs.user_cache_dir("drmguard")) / "references" / f"{name}.json"
+        path = cached_reference(self._identity(), ".json")
         if path.is_file():
             known: float | None = json.loads(path.read_text(encoding="utf-8"))
             return known

@@ -223,21 +223,21 @@ def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, Spread
     return verdict, best
 
 
+def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:
+    """Sorts verdicts, the most suspicious first; without a score none shows what was found."""
+    order: list[Decision] = ["backdoored", "inconclusive", "clean"]
+    return order.index(decision), math.inf if suspicion is None else suspicion
+
+
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
     """Verdict of the fast recipe: the most suspicious of its searches speaks."""
-    order: list[Decision] = ["backdoored", "inconclusive", "clean"]
     named = {
         "places": "windows of the image",
         "spread": "patterns over the whole image",
         "classes": "a small patch for every class",
     }
 
-    def suspicion(verdict: Verdict) -> tuple[int, float]:
-        # A search without a score cannot show what it found.
-        score = math.inf if verdict.suspicion is None else verdict.suspicion
-        return order.index(verdict.decision), score
-
-    speaking, *others = sorted(verdicts, key=suspicion)
+    speaking, *others = sorted(verdicts, key=lambda one: rank(one.decision, one.suspicion))
     also = (f"the search of {named[one.search]}: {one.decision}" for one in others)
     return dataclasses.replace(
         speaking,

@@ -111,8 +111,8 @@ def input_aware(
             labels: beside an error in radians, the published weight of 1 leaves the generator
             nothing but to be diverse.
         mask_steps: steps of 16 images on which the mask network is trained first.
-        density_weight: how much each share of the image that the mask covers costs; the reference's
-            100 leaves 1 % of it, fifty pixels of a 64×64 image.
+        density_weight: how much the share of the image that the mask covers costs; 100 in the
+            reference.  How much is left depends on ``mask_steps`` too.
         generator_width: channels of the first stage of both generators.
 
     Raises:

@@ -119,7 +119,8 @@ class Model(_Spec):
         plan = self.plan()
         source = self.data.source.replace("{path}", "PATH")
         words = [f"--data {source} --task {plan.task}"]
-        if (self.data.count, self.data.size) != (10_000, 64):
+        rendered = self.data.source.startswith("rendered:")
+        if rendered and (self.data.count, self.data.size) != (10_000, 64):
             words.append(f"--render-count {self.data.count} --render-size {self.data.size}")
         if self.pretraining is not None:
             words.append("--start clean.safetensors")

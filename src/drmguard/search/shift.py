@@ -24,7 +24,7 @@ from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import images_at_once
-from drmguard.search.windows import Windows, strongest, window_grid
+from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid
 from drmguard.tasks import Task
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
@@ -78,8 +78,8 @@ class ShiftCandidate:
 
     def overlaps(self, other: ShiftCandidate) -> bool:
         """Whether the windows share a pixel."""
-        down, across = abs(self.top - other.top), abs(self.left_column - other.left_column)
-        return down < self.side and across < self.side
+        own, its = (self.top, self.left_column), (other.top, other.left_column)
+        return share_a_pixel(own, its, self.side)
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ class _Shift(Objective):
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         for first, changes in self.changes(rows):
-            mean = changes.mean(1)
-            size = mean.square().mean(1)
-            scatter = (changes - mean[:, None]).square().mean((1, 2))
+            mean, size, scatter = _moments(changes)
             loss = ((scatter + _FLOOR) / size.clamp(min=LEAST_SHIFT**2)).log()
             loss = loss + _PULL * (LEAST_SHIFT - size.clamp(min=1e-12).sqrt()).clamp(min=0)
             figures: dict[str, float] = {}
@@ -144,10 +142,15 @@ class _Shift(Objective):
     @torch.no_grad()
     def measured(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What is left for every window (K,), and its mean Δ (K, d)."""
-        changes = torch.cat([part for _, part in self.changes(rows)])
-        mean = changes.mean(1)
-        scatter = (changes - mean[:, None]).square().mean((1, 2))
-        return scatter / mean.square().mean(1).clamp(min=1e-12), mean
+        mean, size, scatter = _moments(torch.cat([part for _, part in self.changes(rows)]))
+        return scatter / size.clamp(min=1e-12), mean
+
+
+def _moments(changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of Δ (k, n, d): the mean (k, d), its mean square (k,), and the scatter about it (k,)."""
+    mean = changes.mean(1)
+    scatter = (changes - mean[:, None]).square().mean((1, 2))
+    return mean, mean.square().mean(1), scatter
 
 
 def search_shift(
