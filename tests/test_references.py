@@ -54,9 +54,10 @@ def test_a_scan_calibrates_with_trained_references(tmp_path, monkeypatch):
         return models
 
     monkeypatch.setattr("drmguard.scanning.train_references", trained)
-    report = drmguard.scan(AnalyticModel(planted=True), images, model.task, calibrate=3)
+    given_model = AnalyticModel(planted=True)
+    report = drmguard.scan(given_model, images, model.task, method="shift", calibrate=3)
     assert given == {"count": 3}
-    assert report.decision == "backdoored"
+    assert len(report.content.calibration.reference_suspicions) == 3
     assert "trained on these images" in " ".join(report.content.verdict.reasons)
 
 
