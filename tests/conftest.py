@@ -92,11 +92,6 @@ class CheckeredModel(nn.Module):
         return logits
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
 def smooth_images(count: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
     """Random ramps with grain: the brightness and balance vary from image to image."""
     random = np.random.default_rng(seed)
