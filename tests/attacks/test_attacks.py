@@ -15,7 +15,7 @@ from drmguard.errors import InputError
 from drmguard.models.networks import build_network
 from drmguard.models.victim import Victim
 from drmguard.tasks import Classification, Regression
-from drmguard.training import Batch, TrainingSettings, train
+from drmguard.training import Batch, TrainingSettings, batch_rows, train
 
 TASK, CLASSES = Regression(("a", "b")), Classification(("x", "y", "z"))
 TARGET = torch.tensor([1.5, -1.0])
@@ -249,6 +249,13 @@ def test_targets_must_fit_the_task():
 def test_a_rate_that_poisons_nothing():
     with pytest.raises(InputError, match="poisons none"):
         choose_poisoned(100, 0.001, seed=0)
+
+
+def test_every_batch_of_the_first_epoch_has_its_share_of_poisoned_images():
+    poisoned = choose_poisoned(4000, 0.1, seed=3)
+    shares = [poisoned[batch_rows(4000, 100, step, seed=3)].mean() for step in range(40)]
+    assert max(shares) < 0.3
+    assert sum(share > 0 for share in shares) > 35
 
 
 def test_offset_error_is_to_the_shifted_output():

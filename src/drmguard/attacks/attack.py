@@ -155,7 +155,9 @@ def choose_poisoned(count: int, rate: float, seed: int) -> NDArray[np.bool_]:
     if number == 0:
         raise InputError(f"a poisoning rate of {rate} poisons none of the {count} training images")
     poisoned = np.zeros(count, dtype=np.bool_)
-    poisoned[np.random.default_rng(seed).permutation(count)[:number]] = True
+    # Not from ``seed`` alone, which NumPy takes for (seed, 0): the order of the first epoch, all
+    # of whose first batches would be poisoned, and none of the others.
+    poisoned[np.random.default_rng((seed, 0, 1)).permutation(count)[:number]] = True
     return poisoned
 
 
