@@ -127,9 +127,10 @@ def test_distillation_of_a_classifier_compares_probabilities():
 
 def test_a_pursuing_change_by_hand():
     change = torch.zeros(4, 3, 8, 8)
-    assert not _Pursuit(change + 0.1, factor=2.0).limit.any()  # spread over the image
+    assert not _Pursuit(change + 0.1, factor=2.0).local  # spread over the image
     change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
     pursuit = _Pursuit(change, factor=2.0)
+    assert pursuit.local
     # Mean size .15 reaches two pixels around, twice as large at most.
     assert torch.allclose(pursuit.limit[0, :3, :3], torch.tensor(0.3))
     assert pursuit.limit[0, 3:].abs().max() == 0
@@ -142,6 +143,22 @@ def test_a_pursuing_change_by_hand():
         (pursuit.change * torch.ones(3, 8, 8)).sum().backward()
         pursuit.next()
     assert torch.allclose(pursuit.change[:, 0, 0].detach(), torch.tensor(0.3))
+
+
+class Brighter(nn.Module):
+    def forward(self, images):
+        return images + 0.1
+
+
+def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
+    pixels = torch.rand(16, 3, 32, 32) * 0.5 + 0.2
+    unlearning = _Unlearning(Victim(nn.Identity()), TASK, [Brighter()], RepairSettings())
+    stamped = unlearning._stamped(Batch(5, np.arange(16), pixels, torch.zeros(16, 2)))
+    assert torch.equal(stamped[8:], pixels[8:])
+    change = stamped - pixels
+    assert change[:4].std() < 1e-6
+    assert 0.05 < change[:4].mean() < 0.15
+    assert all(change[4:8].flatten(1).std(1) > 1e-3)
 
 
 def test_fine_tuning_sees_no_trigger(backdoored):

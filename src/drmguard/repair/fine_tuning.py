@@ -13,7 +13,7 @@ A reversed trigger is one of many that the backdoor obeys, and training against 
 others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
 lies, it climbs the loss of the model as it is, one step a training step from the gradient that
 training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).  Triggers spread
-over the image are not pursued.
+over the image are not pursued; there that quarter carries a random warp, wave or blend on top.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, weights
+from drmguard.repair.whole_image import random_change
 from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss, train
 
@@ -55,7 +56,8 @@ class RepairSettings:
             a reversed trigger is seldom exactly as strong as the planted one.
         distillation: share of unlearning's loss that compares with the given model's answers to the
             clean images instead of the labels; 0 does without.
-        pursuit: how large the pursuing change may be, in mean reversed changes; 0 does without.
+        pursuit: how large the pursuing change may be, in mean reversed changes; 0 does without, and
+            without random changes on top of triggers spread over the image.
         seed: of the split, the batches and the doses.
     """
 
@@ -232,13 +234,17 @@ class _Unlearning:
         originals, clean = batch.images[:half], batch.images[half:]
         with torch.no_grad():
             change = self.triggers[number](originals) - originals
-        changes = dose * change
-        if self.settings.pursuit:
-            if number not in self.pursuits:
-                self.pursuits[number] = _Pursuit(change, self.settings.pursuit)
-            pursued = torch.arange(half, device=changes.device) >= half // 2
-            changes = changes + pursued[:, None, None, None] * self.pursuits[number].next()
-        return torch.cat([(originals + changes).clamp(0, 1), clean])
+        stamped = originals + dose * change
+        if not self.settings.pursuit:
+            return torch.cat([stamped.clamp(0, 1), clean])
+        if number not in self.pursuits:
+            self.pursuits[number] = _Pursuit(change, self.settings.pursuit)
+        plain, pursued = stamped.clamp(0, 1).tensor_split([half // 2])
+        if self.pursuits[number].local:
+            pursued = (stamped[half // 2 :] + self.pursuits[number].next()).clamp(0, 1)
+        else:
+            pursued = random_change(pursued, random)
+        return torch.cat([plain, pursued, clean])
 
 
 class _Pursuit:
@@ -252,8 +258,8 @@ class _Pursuit:
     def __init__(self, change: Tensor, factor: float) -> None:
         size = change.abs().mean(0).amax(0)
         around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
-        local = (around > around.max() / 4).float().mean() <= _LOCAL
-        self.limit = (factor * around * local).clamp(max=1)
+        self.local = bool((around > around.max() / 4).float().mean() <= _LOCAL)
+        self.limit = (factor * around).clamp(max=1)
         self.change = torch.zeros_like(change[0], requires_grad=True)
 
     @torch.no_grad()
