@@ -1,5 +1,7 @@
 """Unlearning on a small network that was really backdoored, and its edges."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,9 @@ from drmguard.card import measure
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
-from drmguard.repair.fine_tuning import RepairSettings, _Pursuit, _Unlearning, fine_tune, unlearn
+from drmguard.repair.fine_tuning import RepairSettings, _Unlearning, fine_tune, unlearn
 from drmguard.tasks import Classification, Regression
-from drmguard.training import Batch, TrainingSettings, train
+from drmguard.training import Batch, TrainingSettings, loss, train
 
 TASK = Regression(("a", "b"))
 TARGET = torch.tensor([2.0, -1.5])
@@ -127,10 +129,9 @@ def test_distillation_of_a_classifier_compares_probabilities():
 
 def test_a_pursuing_change_by_hand():
     change = torch.zeros(4, 3, 8, 8)
-    assert not _Pursuit(change + 0.1, factor=2.0).local  # spread over the image
     change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
-    pursuit = _Pursuit(change, factor=2.0)
-    assert pursuit.local
+    unlearning = _Unlearning(Victim(nn.Identity()), TASK, [], RepairSettings(pursuit=2.0))
+    pursuit = unlearning._pursuit(torch.zeros(4, 3, 8, 8), change)
     # Mean size .15 reaches two pixels around, twice as large at most.
     assert torch.allclose(pursuit.limit[0, :3, :3], torch.tensor(0.3))
     assert pursuit.limit[0, 3:].abs().max() == 0
@@ -145,6 +146,38 @@ def test_a_pursuing_change_by_hand():
     assert torch.allclose(pursuit.change[:, 0, 0].detach(), torch.tensor(0.3))
 
 
+class Means(nn.Module):
+    """Mean brightness of each half: 4 classes or 2 outputs, with a BatchNorm on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        left, right = self.norm(images).chunk(2, dim=3)
+        return torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], 1)
+
+
+@pytest.mark.parametrize("task", [TASK, Classification(("a", "b"))])
+def test_over_the_whole_image_the_pursuing_change_seeks_the_triggers_answer(task):
+    victim = Victim(Means().train())
+    images = torch.full((8, 3, 8, 8), 0.5)
+    change = torch.full((8, 3, 8, 8), 0.01)
+    change[..., :4] = 0.1
+    unlearning = _Unlearning(victim.frozen(), task, [], RepairSettings(pursuit=2.0))
+    pursuit = unlearning._pursuit(images, change)
+    wanted = [0.6, 0.51] if task is TASK else [0.0]
+    assert pursuit.answer[0].tolist() == pytest.approx(wanted, abs=1e-3)
+    assert pursuit.limit == pytest.approx(0.2)
+    pursuit.change = torch.zeros(3, 8, 8)
+    for _ in range(30):
+        found = pursuit.next(victim, images, partial(loss, task.loss_name))
+    assert found[..., :4].mean() > 0.07
+    assert found[..., 4:].mean() < (0.05 if task is TASK else -0.1)
+    assert victim.module.training
+    assert victim.module.norm.num_batches_tracked == 0
+
+
 class Brighter(nn.Module):
     def forward(self, images):
         return images + 0.1
@@ -152,12 +185,15 @@ class Brighter(nn.Module):
 
 def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
     pixels = torch.rand(16, 3, 32, 32) * 0.5 + 0.2
-    unlearning = _Unlearning(Victim(nn.Identity()), TASK, [Brighter()], RepairSettings())
-    stamped = unlearning._stamped(Batch(5, np.arange(16), pixels, torch.zeros(16, 2)))
+    victim = Victim(Means())
+    unlearning = _Unlearning(victim.frozen(), TASK, [Brighter()], RepairSettings())
+    batch = Batch(5, np.arange(16), pixels, torch.zeros(16, 2))
+    stamped = unlearning._stamped(victim, batch, partial(loss, "l1"))
     assert torch.equal(stamped[8:], pixels[8:])
     change = stamped - pixels
-    assert change[:4].std() < 1e-6
-    assert 0.05 < change[:4].mean() < 0.15
+    assert change[:2].abs().max() <= 0.2 + 1e-6  # pursuing
+    assert change[2:4].std() < 1e-6
+    assert 0.05 < change[2:4].mean() < 0.15
     assert all(change[4:8].flatten(1).std(1) > 1e-3)
 
 

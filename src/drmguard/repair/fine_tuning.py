@@ -12,8 +12,12 @@ full training set taught.
 A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
 others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
 lies, it climbs the loss of the model as it is, one step a training step from the gradient that
-training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).  Triggers spread
-over the image are not pursued; there that quarter carries a random warp, wave or blend on top.
+training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).
+
+Over the whole image a change that may go anywhere is an adversarial perturbation, and training
+against it costs the model its clean error.  So where the reversed trigger is spread over the image,
+the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone; it
+takes an eighth of the batch, and a quarter carries a random warp, wave or blend.
 """
 
 from __future__ import annotations
@@ -37,8 +41,7 @@ from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss,
 Progress = Callable[[str, int, int], None]
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
 _PURSUIT_STEP, _AROUND = 0.1, 5
-# A trigger that changes more of the image than this is not pursued: a free change over the whole
-# image is an adversarial perturbation, and training against it costs the model its clean error.
+# A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
 
 
@@ -56,7 +59,7 @@ class RepairSettings:
             a reversed trigger is seldom exactly as strong as the planted one.
         distillation: share of unlearning's loss that compares with the given model's answers to the
             clean images instead of the labels; 0 does without.
-        pursuit: how large the pursuing change may be, in mean reversed changes; 0 does without, and
+        pursuit: how large the pursuing change may be, in reversed changes; 0 does without, and
             without random changes on top of triggers spread over the image.
         seed: of the split, the batches and the doses.
     """
@@ -210,10 +213,10 @@ class _Unlearning:
         self, given: Victim, task: Task, triggers: Sequence[nn.Module], settings: RepairSettings
     ) -> None:
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, _Pursuit] = {}
+        self.pursuits: dict[int, _Pursuit | _SpreadPursuit] = {}
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
-        outputs = victim(self._stamped(batch))
+        outputs = victim(self._stamped(victim, batch, loss_function))
         loss = loss_function(outputs, batch.labels)
         share = self.settings.distillation
         if not share:
@@ -226,7 +229,7 @@ class _Unlearning:
             own = functional.cross_entropy(outputs, answers.softmax(1))
         return (1 - share) * loss + share * own
 
-    def _stamped(self, batch: Batch) -> Tensor:
+    def _stamped(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         random = np.random.default_rng((self.settings.seed, batch.step))
         number = int(random.integers(len(self.triggers)))
         dose = float(random.uniform(*self.settings.doses))
@@ -234,33 +237,45 @@ class _Unlearning:
         originals, clean = batch.images[:half], batch.images[half:]
         with torch.no_grad():
             change = self.triggers[number](originals) - originals
-        stamped = originals + dose * change
+        changes = dose * change
         if not self.settings.pursuit:
-            return torch.cat([stamped.clamp(0, 1), clean])
+            return torch.cat([(originals + changes).clamp(0, 1), clean])
         if number not in self.pursuits:
-            self.pursuits[number] = _Pursuit(change, self.settings.pursuit)
-        plain, pursued = stamped.clamp(0, 1).tensor_split([half // 2])
-        if self.pursuits[number].local:
-            pursued = (stamped[half // 2 :] + self.pursuits[number].next()).clamp(0, 1)
+            self.pursuits[number] = self._pursuit(originals, change)
+        pursuit, quarter = self.pursuits[number], half // 2
+        if isinstance(pursuit, _Pursuit):
+            changes[quarter:] += pursuit.next()
+            return torch.cat([(originals + changes).clamp(0, 1), clean])
+        changes[: quarter // 2] = pursuit.next(victim, originals[quarter:], loss_function)
+        stamped = (originals + changes).clamp(0, 1)
+        return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
+
+    def _pursuit(self, images: Tensor, change: Tensor) -> _Pursuit | _SpreadPursuit:
+        size = change.abs().mean(0).amax(0)
+        around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
+        factor = self.settings.pursuit
+        if (around > around.max() / 4).float().mean() <= _LOCAL:
+            return _Pursuit(change[0], (factor * around).clamp(max=1))
+        with torch.no_grad():
+            outputs = self.given(images + change)
+        if self.task.is_regression:
+            answer = outputs.mean(0, keepdim=True)
         else:
-            pursued = random_change(pursued, random)
-        return torch.cat([plain, pursued, clean])
+            answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
+        return _SpreadPursuit(change.mean(0), answer, factor)
 
 
 class _Pursuit:
     """A change (C, H, W) that climbs the loss where a reversed trigger lies.
 
     Args:
-        change: of some images by the trigger, (n, C, H, W).
-        factor: largest change of a pixel, in the mean change of the pixels around it.
+        like: a change of that shape.
+        limit: largest change of each pixel, (1, H, W).
     """
 
-    def __init__(self, change: Tensor, factor: float) -> None:
-        size = change.abs().mean(0).amax(0)
-        around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
-        self.local = bool((around > around.max() / 4).float().mean() <= _LOCAL)
-        self.limit = (factor * around).clamp(max=1)
-        self.change = torch.zeros_like(change[0], requires_grad=True)
+    def __init__(self, like: Tensor, limit: Tensor) -> None:
+        self.limit = limit
+        self.change = torch.zeros_like(like, requires_grad=True)
 
     @torch.no_grad()
     def next(self) -> Tensor:
@@ -269,4 +284,31 @@ class _Pursuit:
             self.change += _PURSUIT_STEP * self.limit * self.change.grad.sign()
             self.change.clamp_(-self.limit, self.limit)
             self.change.grad = None
+        return self.change
+
+
+class _SpreadPursuit:
+    """A change (C, H, W) over the image that seeks one answer from the model as it is.
+
+    Args:
+        change: where it starts: a reversed trigger's mean change.
+        answer: what that trigger made the given model say: a label (1, d) of the task.
+        factor: largest change of a pixel, in the trigger's own largest.
+    """
+
+    def __init__(self, change: Tensor, answer: Tensor, factor: float) -> None:
+        self.change, self.answer = change, answer
+        self.limit = min(1.0, factor * float(change.abs().max()))
+
+    def next(self, victim: Victim, images: Tensor, loss_function: LossFunction) -> Tensor:
+        """One step further, by the gradient on these images."""
+        training = victim.module.training
+        victim.module.eval()
+        change = self.change.clone().requires_grad_(True)
+        outputs = victim((images + change).clamp(0, 1))
+        loss = loss_function(outputs, self.answer.expand(len(images), -1))
+        (gradient,) = torch.autograd.grad(loss, change)
+        victim.module.train(training)
+        step = _PURSUIT_STEP * self.limit * gradient.sign()
+        self.change = (self.change - step).clamp(-self.limit, self.limit)
         return self.change
