@@ -168,12 +168,14 @@ def test_over_the_whole_image_the_pursuing_change_seeks_the_triggers_answer(task
     pursuit = unlearning._pursuit(images, change)
     wanted = [0.6, 0.51] if task is TASK else [0.0]
     assert pursuit.answer[0].tolist() == pytest.approx(wanted, abs=1e-3)
-    assert pursuit.limit == pytest.approx(0.2)
+    assert pursuit.limit == pytest.approx(0.1)
     pursuit.change = torch.zeros(3, 8, 8)
-    for _ in range(30):
-        found = pursuit.next(victim, images, partial(loss, task.loss_name))
+    there = [pursuit.next(victim, images, partial(loss, task.loss_name)) for _ in range(30)]
+    assert not there[0]
+    assert there[-1] == (task is TASK)  # the classes stay near one another
+    found = pursuit.change
     assert found[..., :4].mean() > 0.07
-    assert found[..., 4:].mean() < (0.05 if task is TASK else -0.1)
+    assert found[..., 4:].mean() < (0.05 if task is TASK else -0.05)
     assert victim.module.training
     assert victim.module.norm.num_batches_tracked == 0
 
@@ -191,7 +193,7 @@ def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
     stamped = unlearning._stamped(victim, batch, partial(loss, "l1"))
     assert torch.equal(stamped[8:], pixels[8:])
     change = stamped - pixels
-    assert change[:2].abs().max() <= 0.2 + 1e-6  # pursuing
+    assert change[:2].abs().max() <= 0.15 + 1e-6  # pursuing, or the trigger where it is lost
     assert change[2:4].std() < 1e-6
     assert 0.05 < change[2:4].mean() < 0.15
     assert all(change[4:8].flatten(1).std(1) > 1e-3)

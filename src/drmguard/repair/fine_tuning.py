@@ -16,8 +16,9 @@ training computes anyway (as in "free" adversarial training, Shafahi et al., 201
 
 Over the whole image a change that may go anywhere is an adversarial perturbation, and training
 against it costs the model its clean error.  So where the reversed trigger is spread over the image,
-the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone; it
-takes an eighth of the batch, and a quarter carries a random warp, wave or blend.
+the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone: it
+takes an eighth of the batch for as long as it gets there.  A quarter carries a random warp, wave or
+blend.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss,
 Progress = Callable[[str, int, int], None]
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
 _PURSUIT_STEP, _AROUND = 0.1, 5
+# A change over the image gets to an answer if less than this of the way is left.
+_THERE = 0.25
 # A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
 
@@ -59,8 +62,8 @@ class RepairSettings:
             a reversed trigger is seldom exactly as strong as the planted one.
         distillation: share of unlearning's loss that compares with the given model's answers to the
             clean images instead of the labels; 0 does without.
-        pursuit: how large the pursuing change may be, in reversed changes; 0 does without, and
-            without random changes on top of triggers spread over the image.
+        pursuit: how large the pursuing change may be, in mean reversed changes (over the whole
+            image, as large as the largest); 0 does without, and without random changes.
         seed: of the split, the batches and the doses.
     """
 
@@ -246,23 +249,23 @@ class _Unlearning:
         if isinstance(pursuit, _Pursuit):
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
-        changes[: quarter // 2] = pursuit.next(victim, originals[quarter:], loss_function)
+        if pursuit.next(victim, originals[quarter:], loss_function):
+            changes[: quarter // 2] = pursuit.change
         stamped = (originals + changes).clamp(0, 1)
         return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
 
     def _pursuit(self, images: Tensor, change: Tensor) -> _Pursuit | _SpreadPursuit:
         size = change.abs().mean(0).amax(0)
         around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
-        factor = self.settings.pursuit
         if (around > around.max() / 4).float().mean() <= _LOCAL:
-            return _Pursuit(change[0], (factor * around).clamp(max=1))
+            return _Pursuit(change[0], (self.settings.pursuit * around).clamp(max=1))
         with torch.no_grad():
             outputs = self.given(images + change)
         if self.task.is_regression:
             answer = outputs.mean(0, keepdim=True)
         else:
             answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
-        return _SpreadPursuit(change.mean(0), answer, factor)
+        return _SpreadPursuit(change.mean(0), answer)
 
 
 class _Pursuit:
@@ -293,22 +296,23 @@ class _SpreadPursuit:
     Args:
         change: where it starts: a reversed trigger's mean change.
         answer: what that trigger made the given model say: a label (1, d) of the task.
-        factor: largest change of a pixel, in the trigger's own largest.
     """
 
-    def __init__(self, change: Tensor, answer: Tensor, factor: float) -> None:
+    def __init__(self, change: Tensor, answer: Tensor) -> None:
         self.change, self.answer = change, answer
-        self.limit = min(1.0, factor * float(change.abs().max()))
+        self.limit = float(change.abs().max())  # of a pixel
 
-    def next(self, victim: Victim, images: Tensor, loss_function: LossFunction) -> Tensor:
-        """One step further, by the gradient on these images."""
+    def next(self, victim: Victim, images: Tensor, loss_function: LossFunction) -> bool:
+        """One step further, by the gradient on these images; whether it still gets there."""
         training = victim.module.training
         victim.module.eval()
+        answers = self.answer.expand(len(images), -1)
         change = self.change.clone().requires_grad_(True)
-        outputs = victim((images + change).clamp(0, 1))
-        loss = loss_function(outputs, self.answer.expand(len(images), -1))
+        loss = loss_function(victim((images + change).clamp(0, 1)), answers)
         (gradient,) = torch.autograd.grad(loss, change)
+        with torch.no_grad():
+            way = loss_function(victim(images), answers)
         victim.module.train(training)
         step = _PURSUIT_STEP * self.limit * gradient.sign()
         self.change = (self.change - step).clamp(-self.limit, self.limit)
-        return self.change
+        return bool(loss < _THERE * way)
