@@ -60,7 +60,6 @@ def test_help_is_quick_and_names_the_commands():
     assert imported.stdout.strip() == "False"
 
 
-@pytest.mark.slow
 def test_scan_writes_a_report_and_goes_on_after_a_kill_to_the_same(folder, tmp_path):
     out = tmp_path / "out"
     result = drmguard(
@@ -113,7 +112,7 @@ def test_ctrl_c_leaves_no_half_written_file(folder, tmp_path):
     while process.poll() is None and not list(out.glob("unfinished/*.checkpoint")):
         time.sleep(0.05)
     # Python drops an interrupt that arrives inside a destructor, so a user may have to press twice.
-    for _ in range(3):
+    for _ in range(20):
         process.send_signal(signal.SIGINT)
         try:
             _, errors = process.communicate(timeout=3)
@@ -180,7 +179,6 @@ def test_a_mistake_shows_no_traceback(folder):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.slow
 def test_render_train_and_scan(tmp_path):
     images, model = tmp_path / "gaze.npz", tmp_path / "model.safetensors"
     rendered = drmguard("data", "render", "gaze", "-o", images, "--count", 400, "--size", 32)
