@@ -95,11 +95,15 @@ def test_mesa_models_the_triggers_of_a_regression_model(short):
     assert len(report.content.distribution.levels) == 3
 
 
-def test_drmguard_alone_in_its_fast_recipe():
+def test_drmguard_alone_with_constants_of_ones_own():
     images = labelled_by(AnalyticModel(planted=False), smooth_images(64))
     task = drmguard.make_task("regression", outputs=("a", "b"))
-    report = drmguard.scan(AnalyticModel(planted=True), images, task, method="drmguard")
+    constants = {"angle_weight": 0, "attention": False, "steps": 30}
+    report = drmguard.scan(
+        AnalyticModel(planted=True), images, task, method="drmguard", constants=constants
+    )
     assert report.content.verdict.search == "generator"
+    assert constants.items() <= report.content.settings["generator"].items()
     assert report.content.generator is not None
     assert not report.content.places
     assert not report.content.spread

@@ -182,6 +182,25 @@ class Fussy(nn.Module):
         (AnalyticModel(planted=True), 40, {"recipe": "paper"}, "40 given, at least 50 needed"),
         (AnalyticModel(planted=True), 64, {"max_images": 8}, "at least 32 images"),
         (AnalyticModel(planted=True), 64, {"recipe": "slow"}, "fast or paper"),
+        (AnalyticModel(planted=True), 64, {"constants": {"steps": 5}}, "not of auto"),
+        (
+            AnalyticModel(planted=True),
+            64,
+            {"method": "drmguard", "constants": {"lambda3": 1}},
+            "no argument 'lambda3'; it takes generator, output_weight",
+        ),
+        (
+            AnalyticModel(planted=True),
+            64,
+            {"method": "drmguard", "constants": {"generator": "gan"}},
+            "generator cannot be 'gan'",
+        ),
+        (
+            AnalyticModel(planted=True),
+            64,
+            {"method": "drmguard", "constants": {"angle_weight": -1.0}},
+            "0 or more",
+        ),
     ],
 )
 def test_what_cannot_be_scanned(clean_model, model, count, settings, sentence):

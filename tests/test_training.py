@@ -51,6 +51,24 @@ def test_training_lowers_the_error_in_any_unit(optimizer, schedule):
     assert not victim.module.training
 
 
+def test_half_precision_is_of_the_passes_alone():
+    victim, labels = fresh_victim(), torch.from_numpy(image_set().labels)
+    before, kinds = TASK.error(outputs(victim), labels).mean(), set()
+
+    def noting(victim, batch, loss_function):
+        answers = victim(batch.images)
+        kinds.add(answers.dtype)
+        loss = loss_function(answers, batch.labels)
+        kinds.add(loss.dtype)
+        return loss
+
+    settings = TrainingSettings(steps=300, batch_size=16, learning_rate=1e-2, precision="bfloat16")
+    train(victim, image_set(), TASK, settings, batch_loss=noting)
+    assert kinds == {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in victim.module.parameters()} == {torch.float32}
+    assert TASK.error(outputs(victim), labels).mean() < 0.5 * before
+
+
 def test_stopped_and_resumed_is_the_same_as_straight(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_module, "SECONDS_BETWEEN", 0.0)
     settings, path = TrainingSettings(steps=40, batch_size=16), tmp_path / "a.unfinished"
@@ -78,7 +96,13 @@ def test_a_loss_that_explodes_is_a_sentence():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"steps": 0}, {"learning_rate": 0}, {"optimizer": "lion"}, {"schedule": "linear"}],
+    [
+        {"steps": 0},
+        {"learning_rate": 0},
+        {"optimizer": "lion"},
+        {"schedule": "linear"},
+        {"precision": "float16"},
+    ],
 )
 def test_impossible_settings(settings):
     with pytest.raises(InputError):

@@ -17,7 +17,7 @@ def checked_arguments(
     """Arguments for ``function``, where they are ones that it takes; one number may be a tuple.
 
     Annotations must be written as strings (``from __future__ import annotations``); known are
-    int, float, bool, str and tuples of numbers, each also with ``| None``.
+    int, float, bool, str, literals of text and tuples of numbers, each also with ``| None``.
 
     Args:
         what: ``the network resnet18``, say, for errors.
@@ -49,6 +49,8 @@ def _fits(value: Any, annotation: str) -> bool:
     kind, _, optional = annotation.partition(" | ")
     if value is None:
         return optional == "None"
+    if kind.startswith("Literal["):
+        return repr(value) in kind.replace('"', "'")
     if kind.startswith("tuple["):
         return isinstance(value, (tuple, list)) and all(_fits(entry, "float") for entry in value)
     if isinstance(value, bool):

@@ -276,6 +276,10 @@ def scan(
     recipe: Annotated[
         RecipeName, typer.Option(help="Of DRMGuard's generator; paper is its method alone.")
     ] = RecipeName.fast,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: another constant for DRMGuard's generator; repeat."),
+    ] = None,
     trigger_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of mesa's triggers for classifiers; 3x3.")
     ] = None,
@@ -379,6 +383,7 @@ def scan(
             task.value if task else None,
             method=method.value if method else None,
             recipe=recipe.value,
+            constants=_named_arguments(constant, "--constant"),
             trigger_size=_size(trigger_size, "--trigger-size"),
             fixed_place=fixed_place,
             seed=seed,
@@ -450,6 +455,9 @@ def train(
     ] = None,
     loss: Annotated[str | None, typer.Option(help="l1, l2 or cross-entropy.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of the optimizer; 0.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the passes: float32 or bfloat16; float32.")
+    ] = None,
     mean: Mean = "0.5",
     std: Std = "0.25",
     seed: Annotated[int, typer.Option(help="Of weights, batches and poisoned images.")] = 0,
@@ -482,6 +490,7 @@ def train(
         "schedule": schedule,
         "loss": loss,
         "weight_decay": weight_decay,
+        "precision": precision,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     name = data.partition(":")[0]

@@ -9,8 +9,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +81,8 @@ class ScanSettings:
         method: how to search (:data:`~drmguard.methods.METHODS`).
         recipe: of DRMGuard's generator: ``fast``, which starts as the identity, or ``paper``, its
             own generator, steps and threshold, which goes with the method ``drmguard`` alone.
+        constants: of DRMGuard's generator, by name, where they differ from the recipe's
+            (:class:`~drmguard.search.drmguard.GeneratorSettings`).
         mesa: settings of MESA; its own where None.
         fixed_place: whether MESA looks for a place of the trigger's own.
         seed: of everything random.
@@ -91,6 +93,7 @@ class ScanSettings:
 
     method: MethodName = "auto"
     recipe: Recipe = "fast"
+    constants: Mapping[str, Any] = field(default_factory=dict)
     mesa: MesaSettings | None = None
     fixed_place: bool = False
     seed: int = 0
@@ -104,6 +107,11 @@ class ScanSettings:
             raise InputError(f"the recipe must be fast or paper, not {self.recipe!r}")
         if self.recipe == "paper" and self.method != "drmguard":
             raise InputError(f"the paper's recipe is DRMGuard's, not that of {self.method}")
+        if self.constants and self.method != "drmguard":
+            raise InputError(
+                f"constants are those of the method drmguard, not of {self.method}, which would "
+                "decide the same with any"
+            )
         if self.fixed_place and (self.method != "mesa" or self.mesa is not None):
             raise InputError(
                 "a fixed place is looked for by the method mesa alone, which then chooses the "
@@ -131,6 +139,7 @@ def scan(
     *,
     method: MethodName | None = None,
     recipe: Recipe = "fast",
+    constants: Mapping[str, Any] | None = None,
     trigger_size: tuple[int, int] | None = None,
     fixed_place: bool = False,
     seed: int = 0,
@@ -158,6 +167,9 @@ def scan(
         method: how to search, of :data:`~drmguard.methods.METHODS`; ``auto`` where None, or
             ``drmguard`` for the paper's recipe.
         recipe: ``fast`` or ``paper``.
+        constants: for the method ``drmguard``: other constants than the recipe's, by name
+            (:class:`~drmguard.search.drmguard.GeneratorSettings`): ``angle_weight=0`` leaves the
+            angle term out, ``attention=False`` the attention map (Table 8).
         trigger_size: (height, width) of MESA's triggers for classifiers; 3×3 where None.
         fixed_place: MESA for classifiers: the trigger, of any shape, has a place of its own, which
             a heat map is to find.
@@ -183,6 +195,7 @@ def scan(
     settings = ScanSettings(
         method=method or ("drmguard" if recipe == "paper" else "auto"),
         recipe=recipe,
+        constants=constants or {},
         mesa=None if trigger_size is None else MesaSettings(size=trigger_size),
         fixed_place=fixed_place,
         seed=seed,
@@ -352,11 +365,12 @@ class _Scan:
         self.warnings: list[str] = []
         self.checkpoints: Checkpoints | None = None
         self.large = min(images.image_shape[1:]) >= LARGE_SIDE
-        self.generator_settings = (
+        recipe = (
             paper_settings(task)
             if settings.recipe == "paper"
             else fast_settings(task, large=self.large)
         )
+        self.generator_settings = recipe.changed(settings.constants)
         needed = max(MIN_IMAGES, self.generator_settings.batch_size)
         if len(images) < needed:
             raise InputError(

@@ -76,6 +76,8 @@ class TrainingSettings:
             ``half`` (×0.1 at 50 %).
         loss: ``l1``, ``l2`` or ``cross-entropy``; the task's own where it is None.
         weight_decay: L2 penalty, added to the gradient.
+        precision: ``bfloat16`` runs the passes through the network in half the memory (autocast);
+            weights, losses and their gradients stay float32.
         seed: order of the batches.
     """
 
@@ -86,6 +88,7 @@ class TrainingSettings:
     schedule: Literal["constant", "cosine", "step", "half"] = "cosine"
     loss: LossName | None = None
     weight_decay: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,6 +102,8 @@ class TrainingSettings:
             raise InputError(
                 f"the schedule must be constant, cosine, step or half, not {self.schedule!r}"
             )
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"the precision must be float32 or bfloat16, not {self.precision!r}")
 
     def rate(self, step: int) -> float:
         """Learning rate as a share of its start."""
@@ -161,7 +166,8 @@ def train(
     trained.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = _optimizer(module, companion, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate)
-    loss_function = partial(loss, settings.loss or task.loss_name)
+    loss_function = partial(_float32_loss, settings.loss or task.loss_name)
+    kind, halved = torch.device(device).type, settings.precision == "bfloat16"
     store = None
     start = 0
     if checkpoint is not None:
@@ -173,7 +179,8 @@ def train(
         rows = batch_rows(len(images), settings.batch_size, step, settings.seed)
         pixels, labels = (values.to(device) for values in images.batch(rows))
         pixels = pixels.to(memory_format=memory_format)
-        value = batch_loss(victim, Batch(step, rows, pixels, labels), loss_function)
+        with torch.autocast(kind, torch.bfloat16, enabled=halved):
+            value = batch_loss(victim, Batch(step, rows, pixels, labels), loss_function)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -197,6 +204,10 @@ def train(
             )
     trained.eval()
     trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _float32_loss(name: LossName, outputs: Tensor, labels: Tensor) -> Tensor:
+    return loss(name, outputs.float(), labels)
 
 
 def _memory_format(module: nn.Module) -> torch.memory_format:

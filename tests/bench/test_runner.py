@@ -21,7 +21,7 @@ HERE = Data(name="here", source="{path}", task="gaze", target=(0.3, 0.3))
 def cells_of(models=2, scans=3):
     trained = [Cell(work="train", model=Model(data=DATA, seed=s)) for s in range(models)]
     return trained + [
-        Cell(work="scan", model=cell.model, method="fast", seed=s)
+        Cell(work="scan", model=cell.model, method="auto", seed=s)
         for cell in trained
         for s in range(scans)
     ]

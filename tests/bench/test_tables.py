@@ -27,7 +27,7 @@ def results():
         cell = Cell(work="train", model=model)
         found.append(Result(cell=cell, status="done", measured=trained, seconds=100.0))
         scanned = {"decision": decision, "suspicion": suspicion, "passes": 1000}
-        cell = Cell(work="scan", model=model, method="fast")
+        cell = Cell(work="scan", model=model, method="auto")
         found.append(Result(cell=cell, status="done", measured=scanned, seconds=50.0))
     return found
 
@@ -43,7 +43,7 @@ def test_the_page_has_our_figure_beside_the_published_one(tmp_path):
     assert row in attacks
     # One of two found, one of two cleared: 50 %, Wilson 15–85 %; three of four pairs in order.
     assert "| badnets | 2 + 2 | 1 | 1 | 1 | 1 | 0 | 50% (15%–85%) | 0.750" in page
-    assert "| gaze | resnet18 | clean | 1 | fast |  | **backdoored** | – | 0.9 |" in page
+    assert "| gaze | resnet18 | clean | 1 | auto |  | **backdoored** | – | 0.9 |" in page
     assert (tmp_path / "benchmark" / "scores.svg").read_text().startswith("<svg")
 
 
@@ -51,7 +51,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write_tables([suite_of(results())], results(), tmp_path / name)
     files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
-    assert len(files) == 4
+    assert len(files) == 5
     assert all(
         (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
     )
@@ -68,7 +68,7 @@ def test_statistics_against_known_values():
 
 def test_costs_come_from_results_where_there_are_any():
     costs = CostModel(results())
-    known = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="fast"))
+    known = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="auto"))
     assert (known.seconds, known.measured) == (50.0, True)
     paper = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="paper"))
     assert not paper.measured

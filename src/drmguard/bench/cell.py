@@ -147,10 +147,11 @@ class Cell(_Spec):
     Attributes:
         work: train a model, scan it, or repair it.
         model: the model it is about.
-        method: of the scan or the repair.
-        settings: of the method: ``share`` of the defender's images; of a repair also ``scan``, the
-            method of the scan whose trigger it unlearns, and ``level``, which alone of the levels
-            of a distribution it is.
+        method: of the scan, where ``paper`` is DRMGuard in the paper's recipe and ``drmguard`` in
+            the fast one; or of the repair.
+        settings: of the method: ``share`` of the defender's images; of a scan also ``constants`` of
+            DRMGuard's generator; of a repair ``scan``, the method of the scan whose trigger it
+            unlearns, and ``level``, which alone of the levels of a distribution it is.
         seed: of the scan or the repair.
     """
 
@@ -180,7 +181,7 @@ class Cell(_Spec):
     def scan(self) -> Cell:
         """The scan whose trigger a repair unlearns."""
         share = {k: v for k, v in self.settings.items() if k == "share"}
-        method = str(self.settings.get("scan", "fast"))
+        method = str(self.settings.get("scan", "auto"))
         return Cell(work="scan", model=self.model, method=method, settings=share, seed=self.seed)
 
 

@@ -17,6 +17,7 @@ _TRAINED, _SEARCHED = 0.0018, 0.0012
 # The paper's generator costs about ten times the model's own pass.
 _PAPER_FACTOR = 8
 _PASSES = {
+    "drmguard": 3_000,
     "neural-cleanse": 32_000,
     "feature-re": 13_000,
     "mesa": 265_000,

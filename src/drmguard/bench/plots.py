@@ -53,3 +53,29 @@ def roc_plot(results: Sequence[Result]) -> str:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8, loc="lower right")
         return svg_of(figure)
+
+
+def cost_plot(results: Sequence[Result]) -> str:
+    """Mean seconds a scan against accuracy, one point a data set and method that decides."""
+    kinds: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        if result.measured.get("threshold", 1) is not None and not result.cell.settings:
+            kinds[result.cell.model.data.name, str(result.cell.method)].append(result)
+    with style():
+        figure, axes = axes_of()
+        for (data, method), some in sorted(kinds.items()):
+            right = [_right(result) for result in some]
+            seconds = [result.seconds for result in some if result.seconds is not None]
+            if seconds:
+                place = (float(np.mean(seconds)), float(np.mean(right)))
+                axes.scatter(*place, s=16, label=f"{data}, {method} ({len(some)})")
+        axes.set_xscale("log")
+        axes.set(xlabel="seconds a scan on one core", ylabel="accuracy", ylim=(-0.05, 1.05))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=7)
+        return svg_of(figure)
+
+
+def _right(result: Result) -> bool:
+    expected = "clean" if result.cell.model.attack is None else "backdoored"
+    return bool(result.measured["decision"] == expected)

@@ -28,6 +28,7 @@ class Result(BaseModel):
         cell: what was measured.
         status: ``done``, or ``failed`` with a reason.
         measured: figures by name.
+        reported: the published figures of this kind of cell, from 10 + 10 models on other data.
         seconds: wall-clock, of the work itself; None where a model came from the cache.
         machine: class of the machine and device.
         versions: of drmguard, Python and torch.
@@ -41,6 +42,7 @@ class Result(BaseModel):
     status: Literal["done", "failed"]
     reason: str | None = None
     measured: dict[str, Any] = {}
+    reported: dict[str, float] = {}
     seconds: float | None = None
     machine: str = ""
     versions: dict[str, str] = {}
@@ -131,9 +133,10 @@ def flat(result: Result) -> dict[str, Any]:
         "machine": result.machine,
         "date": result.date,
     }
-    row.update({f"setting.{k}": v for k, v in cell.settings.items()})
+    parts = {f"setting.{k}": v for k, v in cell.settings.items()}
+    parts |= result.measured | {f"reported.{k}": v for k, v in result.reported.items()}
     simple = (str, int, float, bool, type(None))
-    row.update({k: v if isinstance(v, simple) else str(v) for k, v in result.measured.items()})
+    row.update({k: v if isinstance(v, simple) else str(v) for k, v in parts.items()})
     return row
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from drmguard.atomic import write_text
 from drmguard.bench.cell import Cell
 from drmguard.bench.mesa_page import mesa_page
+from drmguard.bench.published import reported
+from drmguard.bench.published_page import published_sections
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite
 
@@ -31,6 +31,18 @@ are 95 %. Written by `drmguard bench tables`; nothing here is typed by hand.
 """
 
 
+_PUBLISHED = """Ours: a mean with half of its 95 % interval and, in brackets, the number of models;
+accuracies with their Wilson interval and areas with their bootstrap interval, and the number of
+backdoored + clean models. An inconclusive verdict counts as wrong. A dash: not measured. Errors in
+degrees, of steering in its own unit (−1 to 1). Methods: *paper* is DRMGuard in the paper's recipe,
+*drmguard* the same search in a fast one, *auto* drmguard's default.
+"""
+
+_PLOTTED = """Scores of the method *auto* over their thresholds, one point a scan (below 1 is
+backdoored); its ROC curves; and of every method that decides its mean seconds a scan beside its
+accuracy over all models that it scanned.
+"""
+
 _ATTACKS_INTRODUCTION = """# Attacks
 
 What each attack does, and how well it takes: means over *n* models, measured on the held-out 10 %.
@@ -44,20 +56,12 @@ run small` and `drmguard bench tables`.
 """
 
 
-def published() -> dict[str, Any]:
-    """The published figures (``published.toml``)."""
-    text = (resources.files("drmguard.bench") / "published.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
-
-
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
     """Write ``benchmark.md``, its plots and ``attacks.md`` under ``docs``.
 
     Only results of the suites' cells are shown: what a changed setting has left behind is not.
     The same results give the same bytes.
     """
-    from drmguard.bench.plots import roc_plot, score_plot
-
     keys = {cell.key for suite in suites for cell in suite.cells}
     results = [result for result in results if result.cell.key in keys]
     done = [result for result in results if result.status == "done"]
@@ -65,17 +69,11 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
     write_text(docs / "attacks.md", _attacks_page(done, docs))
     if mesa := mesa_page(done, docs):
         write_text(docs / "mesa.md", mesa)
-    text = [_INTRODUCTION, _coverage(suites, results)]
+    text = [_INTRODUCTION, _coverage(suites, results), "## The published tables\n"]
+    text += [_PUBLISHED, *published_sections(done)]
+    if scans:
+        text += _plots(scans, docs / "benchmark")
     text += _identification_tables(scans)
-    comparable = [r for r in scans if r.cell.method == "fast" and not r.cell.settings]
-    if comparable:
-        pictures = {"scores.svg": score_plot(comparable), "roc.svg": roc_plot(comparable)}
-        for name, picture in pictures.items():
-            write_text(docs / "benchmark" / name, picture)
-        text.append(
-            "### Scores\n\n![scores of every scan](benchmark/scores.svg)\n"
-            "![ROC curves](benchmark/roc.svg)\n"
-        )
     text += _scan_table(scans)
     text += _repair_tables([r for r in done if r.cell.work == "repair"])
     failed = [result for result in results if result.status == "failed"]
@@ -86,6 +84,22 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
     path = docs / "benchmark.md"
     write_text(path, "\n".join(text).rstrip() + "\n")
     return path
+
+
+def _plots(scans: Sequence[Result], folder: Path) -> list[str]:
+    """Scores and ROC curves of ``auto``; cost against accuracy of every method."""
+    from drmguard.bench.plots import cost_plot, roc_plot, score_plot
+
+    comparable = [r for r in scans if r.cell.method == "auto" and not r.cell.settings]
+    pictures = {
+        "scores": ("scores of every scan", score_plot(comparable)),
+        "roc": ("ROC curves", roc_plot(comparable)),
+        "cost": ("seconds and accuracy by method", cost_plot(scans)),
+    }
+    for name, (_, picture) in pictures.items():
+        write_text(folder / f"{name}.svg", picture)
+    shown = [f"![{title}](benchmark/{name}.svg)" for name, (title, _) in pictures.items()]
+    return ["## Scores, and cost against accuracy\n", _PLOTTED, *shown, ""]
 
 
 def _first_line(text: str | None) -> str:
@@ -156,7 +170,6 @@ def _attacks_page(done: Sequence[Result], docs: Path) -> str:
 
 
 def _attack_tables(results: Sequence[Result]) -> list[str]:
-    figures = published()["attacks"]
     text = []
     for subject, group in sorted(_grouped(results, _subject).items()):
         by_attack = _grouped(group, lambda cell: (cell.model.attack or "clean",))
@@ -172,7 +185,7 @@ def _attack_tables(results: Sequence[Result]) -> list[str]:
             rows = [_worse_backdoor(result) for result in by_attack[(attack,)]]
             error = _mean(rows, "RE")
             growth = "" if clean is None or error is None else f"{error / clean - 1:+.0%}"
-            known = figures.get(attack, {})
+            known = reported(rows[0].cell)
             pairs = [
                 " / ".join(_shown(known.get(name)) for name in names)
                 for names in (("AE", "RE"), ("RAV", "RNV"))
@@ -201,27 +214,23 @@ def _title(subject: tuple[str, str, int]) -> str:
 def _identification_tables(results: Sequence[Result]) -> list[str]:
     from drmguard.bench.statistics import roc_auc, share
 
-    figures = published()["identification"]
-
     def kind(cell: Cell) -> tuple[Any, ...]:
-        return (*_subject(cell), cell.method, tuple(sorted(cell.settings.items())))
+        return (*_subject(cell), cell.method, _settings(cell))
 
     text = []
     for key, group in sorted(_grouped(results, kind).items(), key=lambda pair: str(pair[0])):
         *subject, method, settings = key
-        with_settings = "".join(f", {name} {value}" for name, value in settings)
-        of_method = figures.get("drmguard" if method in ("fast", "paper") else method, {})
+        with_settings = f", {settings}" if settings else ""
         clean = [r for r in group if r.cell.model.attack is None]
         cleared = sum(r.measured["decision"] == "clean" for r in clean)
         text += [
-            f"## Identification: {_title(tuple(subject))}, method {method}{with_settings} "
-            "(Tables 2, 3, 4, 9, 11, 14, 15)\n",
+            f"## Identification: {_title(tuple(subject))}, method {method}{with_settings}\n",
             f"The same {len(clean)} clean model(s) stand beside every attack. An inconclusive "
             "verdict counts as wrong on both sides (column *?*); a method without a threshold "
             "has no accuracy.\n",
             "| attack | n | TP | FP | FN | TN | ? | accuracy | ROC-AUC | target error (σ) "
-            "| seconds | passes | published accuracy / ROC-AUC |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+            "| seconds | passes |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         by_attack = _grouped(group, lambda cell: (cell.model.attack or "clean",))
         attacks = [name for name in _ordered(n for (n,) in by_attack) if name != "clean"]
@@ -243,7 +252,6 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
                 auc = roc_auc(positive, negative)
                 area = f"{auc.value:.3f} ({auc.low:.2f}–{auc.high:.2f})"
             decides = any(r.measured.get("threshold", 1) is not None for r in [*rows, *clean])
-            reported = of_method.get(name, {})
             missed = len(rows) - found - sum(r.measured["decision"] == "inconclusive" for r in rows)
             cells = (
                 *(name, f"{len(rows)} + {len(clean)}", str(found), str(flagged), str(missed)),
@@ -254,15 +262,17 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
                 *(area, _shown(_mean(rows, "target_error_sd"), 2)),
                 _shown(statistics.mean(r.seconds or math.nan for r in [*rows, *clean])),
                 f"{statistics.mean(r.measured['passes'] for r in [*rows, *clean]):,.0f}",
-                f"{_percent(reported.get('accuracy'))} / {_shown(reported.get('auc'))}",
             )
             text.append(f"| {' | '.join(cells)} |")
         text.append("")
     return text
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
+def _settings(cell: Cell) -> str:
+    """A cell's settings in words."""
+    own = {k: v for k, v in cell.settings.items() if k not in ("constants", "scan_again")}
+    both = {**own, **cell.settings.get("constants", {})}
+    return ", ".join(f"{name} {value}" for name, value in sorted(both.items()))
 
 
 def _scan_table(scans: Sequence[Result]) -> list[str]:
@@ -283,11 +293,10 @@ def _scan_table(scans: Sequence[Result]) -> list[str]:
         model = cell.model
         attack = model.attack or "clean"
         wrong = (m["decision"] == "backdoored") != (model.attack is not None)
-        settings = ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items()))
         rows.append(
             (
                 *(model.data.name, model.network, attack, str(model.seed), str(cell.method)),
-                *(settings, f"**{m['decision']}**" if wrong else m["decision"]),
+                *(_settings(cell), f"**{m['decision']}**" if wrong else m["decision"]),
                 *(str(m.get("search", "–")), _shown(m["suspicion"])),
                 *(_shown(m.get("target_error_sd"), 2), _shown(result.seconds)),
             )
@@ -298,29 +307,28 @@ def _scan_table(scans: Sequence[Result]) -> list[str]:
 
 
 def _repair_tables(results: Sequence[Result]) -> list[str]:
-    figures = published()["repair"]
     text = []
     for subject, group in sorted(_grouped(results, _subject).items()):
         text += [
-            f"## Repair: {_title(subject)} (Tables 5, 6, 13, 14, 15)\n",
+            f"## Repair: {_title(subject)}\n",
             "With the true triggers, on test images: AE should grow to the clean model's own "
             "distance from the target (DAE before, about), DAE should fall to RE.\n",
-            "| attack | method | n | AE | DAE | RE | seconds | published AE / DAE after |",
+            "| attack | method | settings | n | AE | DAE | RE | seconds |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        rows = _grouped(group, lambda cell: (cell.model.attack or "clean", cell.method))
-        for attack in _ordered({name for name, _ in rows}):
-            for method in sorted({m for name, m in rows if name == attack}):
-                some = rows[(attack, method)]
-                known = figures.get(method, {}).get(attack, {})
+        rows = _grouped(
+            group, lambda cell: (cell.model.attack or "clean", cell.method, _settings(cell))
+        )
+        for attack in _ordered({name for name, *_ in rows}):
+            for key in sorted(key for key in rows if key[0] == attack):
+                some = rows[key]
                 both = [
                     f"{_shown(_mean(some, f'{name}.before'))} → "
                     f"{_shown(_mean(some, f'{name}.after'))}"
                     for name in ("AE", "DAE", "RE")
                 ]
-                reported = " / ".join(_shown(known.get(name)) for name in ("AE", "DAE"))
                 seconds = _shown(statistics.mean(r.seconds or math.nan for r in some))
-                cells = (attack, method, str(len(some)), *both, seconds, reported)
+                cells = (*key, str(len(some)), *both, seconds)
                 text.append(f"| {' | '.join(cells)} |")
         text.append("")
     return text

@@ -19,6 +19,7 @@ import torch
 import drmguard
 from drmguard.attacks.attack import Backdoor
 from drmguard.bench.cell import Cell, Model
+from drmguard.bench.published import reported
 from drmguard.bench.store import Result, Store
 from drmguard.card import card_path, measure, trigger_path
 from drmguard.data.image_set import ImageSet, Splits, split
@@ -82,6 +83,7 @@ def work_on(cell: Cell, place: Place) -> Outcome:
                 status="failed" if reason else "done",
                 reason=reason,
                 measured=measured,
+                reported=reported(cell),
                 seconds=None if cached else round(time.monotonic() - start, 1),
                 machine=_machine(place.device),
                 versions={
@@ -164,9 +166,8 @@ class _Victim:
 
 
 def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
-    how: dict[str, Any] = (
-        {"recipe": cell.method} if cell.method in ("fast", "paper") else {"method": cell.method}
-    )
+    paper = cell.method == "paper"
+    how: dict[str, Any] = {"recipe": "paper"} if paper else {"method": cell.method}
     victim = _Victim.of(cell, place, store)
     folder = store.scan_folder(cell)
     images = victim.defenders(cell)
@@ -174,6 +175,7 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         victim.loaded,
         images,
         **how,
+        constants=cell.settings.get("constants"),
         seed=cell.seed,
         device=place.device,
         source=f"{cell.model.data.source} (defender's share)",

@@ -11,8 +11,9 @@ setting serves every size.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from drmguard import metrics
+from drmguard.arguments import checked_arguments
 from drmguard.atomic import write_atomically
 from drmguard.checkpoint import Checkpoint, Checkpoints
+from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.search.attention import attention_maps
 from drmguard.search.benign import Benign, Response, respond
@@ -64,6 +67,29 @@ class GeneratorSettings:
     batch_size: int = 50
     learning_rate: float = 1.5e-3
     patience: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.output_weight, self.angle_weight) < 0 or self.learning_rate <= 0:
+            raise InputError(
+                "the weights of DRMGuard's generator must be 0 or more and its learning rate above "
+                f"0, not {self.output_weight}, {self.angle_weight} and {self.learning_rate}"
+            )
+        if self.steps < 1 or self.batch_size < 2 or min(self.pretrain_steps, self.patience) < 0:
+            raise InputError(
+                "DRMGuard's generator needs at least 1 step and 2 images a batch, not "
+                f"{self.steps} and {self.batch_size}"
+            )
+
+    def changed(self, constants: Mapping[str, Any]) -> GeneratorSettings:
+        """The same with some constants replaced by name, for ablations.
+
+        Raises:
+            InputError: no such constant, or a value that it cannot have.
+        """
+        arguments = {**dataclasses.asdict(self), **constants}
+        return GeneratorSettings(
+            **checked_arguments("DRMGuard's generator", GeneratorSettings, arguments)
+        )
 
 
 def paper_settings(task: Task) -> GeneratorSettings:
