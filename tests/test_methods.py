@@ -49,6 +49,9 @@ def test_mesa_finds_the_planted_class(short, planted, tmp_path):
     part = report.content.distribution
     if planted:
         assert report.target.argmax() == CheckeredModel.PLANTED
+        paper = drmguard.scan(model, images, task, method="mesa", recipe="paper")
+        assert paper.decision == "backdoored"
+        assert paper.content.distribution != part
         assert [level.beta for level in part.levels] == [0.5, 0.8, 0.9]
         assert page.count('alt="trigger ') == 3 * 8
     else:

@@ -27,6 +27,7 @@ from drmguard.search.shift import ShiftSettings, search_shift
 from drmguard.search.spread import SpreadSettings, search_spread
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
+from drmguard.triggers.placed_patch import PlacedPatchTrigger
 from drmguard.verdict import (
     MIN_NULL,
     VALID_HITS,
@@ -53,7 +54,8 @@ class Subject:
         task: what its outputs mean.
         benign: its clean images, measured once.
         generator, places, spread: settings of the searches that ``auto`` and ``drmguard`` run.
-        mesa: settings of MESA; None for its own.
+        recipe: ``fast`` or ``paper``, of MESA.
+        trigger_size: (height, width) of MESA's triggers for classifiers.
         fixed_place: whether a classifier's trigger has a place of its own, for MESA to find.
         common: seed, checkpoints and progress, as every search takes them.
     """
@@ -64,7 +66,8 @@ class Subject:
     generator: GeneratorSettings
     places: PlaceSettings
     spread: SpreadSettings
-    mesa: MesaSettings | None
+    recipe: str
+    trigger_size: tuple[int, int]
     fixed_place: bool
     seed: int
     checkpoints: Checkpoints | None
@@ -133,16 +136,19 @@ def _mesa(subject: Subject) -> Examined:
     if subject.fixed_place:
         heat = search_heat_map(subject.victim, subject.benign, HeatMapSettings(), **subject.common)
         top, left, height, width = heat.extent
-        settings = _at_place(height, width, (top, left))
+        settings, start = _at_place(height, width, (top, left)), None
         searched = Searched(classes=heat.classes, heat=heat, steps=heat.steps)
     else:
-        settings = subject.mesa or MesaSettings()
-        searched = _searched_classes(subject, settings.size)
+        settings = MesaSettings(size=subject.trigger_size)
+        searched = _searched_classes(subject)
+        found, start = strongest(searched.classes).trigger, None
+        if subject.recipe == "fast" and isinstance(found, PlacedPatchTrigger):
+            settings, start = dataclasses.replace(settings, **_STARTED), found.patch
     best = strongest(searched.classes)
     if best.hits < VALID_HITS / 2:  # nothing whose distribution could be modelled
         return _judged(subject, searched, best.trigger)
     success = Success(subject.task, subject.benign, torch.tensor([best.number]))
-    modelled = search_distribution(subject.victim, success, settings, **subject.common)
+    modelled = search_distribution(subject.victim, success, settings, start, **subject.common)
     searched = dataclasses.replace(searched, modelled=modelled)
     return _judged(subject, searched, modelled.distribution)
 
@@ -150,12 +156,12 @@ def _mesa(subject: Subject) -> Examined:
 def _points(subject: Subject) -> Examined:
     if subject.task.is_regression:
         raise InputError("the method points is for classifiers; use auto or mesa for regression")
-    searched = _searched_classes(subject, (subject.mesa or MesaSettings()).size)
+    searched = _searched_classes(subject)
     return _judged(subject, searched, strongest(searched.classes).trigger)
 
 
-def _searched_classes(subject: Subject, size: tuple[int, int]) -> Searched:
-    settings = ClassSettings(size=size)
+def _searched_classes(subject: Subject) -> Searched:
+    settings = ClassSettings(size=subject.trigger_size)
     return Searched(classes=_class_patches(subject, settings), steps=settings.steps)
 
 
@@ -163,6 +169,10 @@ def _judged(subject: Subject, searched: Searched, trigger: nn.Module) -> Examine
     """The verdict on a classifier by what was found for its classes."""
     verdict = judge_classes(searched.classes, searched.modelled, subject.task.output_names)
     return Examined(verdict, Found(trigger, _mean_response(subject, trigger), []), searched)
+
+
+# From the strongest patch that was found on, a sixth of MESA's images spreads its generators.
+_STARTED: dict[str, Any] = {"steps": 200, "batch_size": 64, "learning_rate": 5e-4}
 
 
 def _at_place(height: int, width: int, place: tuple[int, int]) -> MesaSettings:

@@ -20,7 +20,12 @@ from drmguard.models.safetensors_file import NetworkDescription, describe, save_
 from drmguard.models.victim import Victim
 from drmguard.repair.adversarial_pruning import AdversarialPruningSettings, adversarially_prune
 from drmguard.repair.fine_pruning import FinePruningSettings, fine_prune
-from drmguard.repair.fine_tuning import RepairSettings, fine_tune, unlearn
+from drmguard.repair.fine_tuning import (
+    RepairSettings,
+    fine_tune,
+    unlearn,
+    unlearning_settings,
+)
 from drmguard.repair.held_out import Repaired
 from drmguard.report.report import RepairPictures
 from drmguard.report.schema import BeforeAfter, RepairRecord, VerdictsPart
@@ -32,13 +37,14 @@ from drmguard.triggers.trigger_file import load_trigger
 _COMPARED, _PICTURES = 256, 6
 Method = Literal["unlearning", "fine-tuning", "fine-pruning", "anp"]
 Settings = RepairSettings | FinePruningSettings | AdversarialPruningSettings
-METHODS: dict[Method, tuple[Callable[..., Repaired], Callable[[int], Settings]]] = {
-    "unlearning": (unlearn, lambda seed: RepairSettings(seed=seed)),
-    "fine-tuning": (fine_tune, lambda seed: RepairSettings(seed=seed)),
-    "fine-pruning": (fine_prune, lambda s: FinePruningSettings(tuning=RepairSettings(seed=s))),
-    "anp": (adversarially_prune, lambda seed: AdversarialPruningSettings(seed=seed)),
+Shape = tuple[int, int, int]
+METHODS: dict[Method, tuple[Callable[..., Repaired], Callable[[Shape, int], Settings]]] = {
+    "unlearning": (unlearn, unlearning_settings),
+    "fine-tuning": (fine_tune, lambda _, seed: RepairSettings(seed=seed)),
+    "fine-pruning": (fine_prune, lambda _, s: FinePruningSettings(tuning=RepairSettings(seed=s))),
+    "anp": (adversarially_prune, lambda _, seed: AdversarialPruningSettings(seed=seed)),
 }
-"""Each method's function, and its settings for a seed."""
+"""Each method's function, and its settings for images of a shape and a seed."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def repair_model(
         chosen,
         images,
         triggers,
-        settings or default_settings(seed),
+        settings or default_settings(images.image_shape, seed),
         device="cuda" if use_cuda else "cpu",
         progress=progress,
     )

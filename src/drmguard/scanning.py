@@ -58,7 +58,6 @@ from drmguard.report.schema import (
 from drmguard.search.benign import Benign, measure_benign
 from drmguard.search.drmguard import fast_settings, paper_settings
 from drmguard.search.loop import TRACED_OUTPUTS, Progress
-from drmguard.search.mesa import MesaSettings
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread import spread_settings
@@ -79,11 +78,11 @@ class ScanSettings:
 
     Attributes:
         method: how to search (:data:`~drmguard.methods.METHODS`).
-        recipe: of DRMGuard's generator: ``fast``, which starts as the identity, or ``paper``, its
-            own generator, steps and threshold, which goes with the method ``drmguard`` alone.
+        recipe: ``fast``, or ``paper`` with the papers' own constants: of DRMGuard its generator,
+            steps and threshold, of MESA its steps from random generators.
         constants: of DRMGuard's generator, by name, where they differ from the recipe's
             (:class:`~drmguard.search.drmguard.GeneratorSettings`).
-        mesa: settings of MESA; its own where None.
+        trigger_size: (height, width) of MESA's triggers for classifiers; 3×3 where None.
         fixed_place: whether MESA looks for a place of the trigger's own.
         seed: of everything random.
         max_images: clean images used, chosen at random by the seed; 256 where it is None, or 128
@@ -94,7 +93,7 @@ class ScanSettings:
     method: MethodName = "auto"
     recipe: Recipe = "fast"
     constants: Mapping[str, Any] = field(default_factory=dict)
-    mesa: MesaSettings | None = None
+    trigger_size: tuple[int, int] | None = None
     fixed_place: bool = False
     seed: int = 0
     max_images: int | None = None
@@ -105,14 +104,18 @@ class ScanSettings:
             raise InputError(f"the method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if self.recipe not in ("fast", "paper"):
             raise InputError(f"the recipe must be fast or paper, not {self.recipe!r}")
-        if self.recipe == "paper" and self.method != "drmguard":
-            raise InputError(f"the paper's recipe is DRMGuard's, not that of {self.method}")
+        if self.recipe == "paper" and self.method not in ("drmguard", "mesa"):
+            raise InputError(
+                f"the paper's recipe is that of drmguard or of mesa, not of {self.method}"
+            )
+        if self.trigger_size is not None and min(self.trigger_size) < 1:
+            raise InputError(f"the trigger's size must be at least 1×1, not {self.trigger_size}")
         if self.constants and self.method != "drmguard":
             raise InputError(
                 f"constants are those of the method drmguard, not of {self.method}, which would "
                 "decide the same with any"
             )
-        if self.fixed_place and (self.method != "mesa" or self.mesa is not None):
+        if self.fixed_place and (self.method != "mesa" or self.trigger_size is not None):
             raise InputError(
                 "a fixed place is looked for by the method mesa alone, which then chooses the "
                 "trigger's size itself"
@@ -196,7 +199,7 @@ def scan(
         method=method or ("drmguard" if recipe == "paper" else "auto"),
         recipe=recipe,
         constants=constants or {},
-        mesa=None if trigger_size is None else MesaSettings(size=trigger_size),
+        trigger_size=trigger_size,
         fixed_place=fixed_place,
         seed=seed,
         max_images=max_images,
@@ -467,7 +470,8 @@ class _Scan:
             generator=self.generator_settings,
             places=self.place_settings,
             spread=self.spread_settings,
-            mesa=self.settings.mesa,
+            recipe=self.settings.recipe,
+            trigger_size=self.settings.trigger_size or (3, 3),
             fixed_place=self.settings.fixed_place,
             seed=self.settings.seed,
             checkpoints=self.checkpoints,

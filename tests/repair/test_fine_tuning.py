@@ -15,8 +15,10 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.fine_tuning import RepairSettings, _Unlearning, fine_tune, unlearn
+from drmguard.repair.whole_image import other_views
 from drmguard.tasks import Classification, Regression
 from drmguard.training import Batch, TrainingSettings, loss, train
+from drmguard.triggers.placed_patch import PlacedPatchTrigger
 
 TASK = Regression(("a", "b"))
 TARGET = torch.tensor([2.0, -1.5])
@@ -95,7 +97,6 @@ def test_distillation_by_hand(backdoored):
     given = victim.frozen()
     batch = Batch(0, np.arange(8), *images(8, seed=3).batch(slice(0, 8)))
     with torch.no_grad():
-        answers = given(batch.images)
         losses = [
             float(
                 _Unlearning(
@@ -107,10 +108,30 @@ def test_distillation_by_hand(backdoored):
             )
             for share in (0.0, 0.25, 1.0)
         ]
+        # Half is stamped; the last quarter are other views, whose label is the answer.
+        views = other_views(batch.images[6:], np.random.default_rng((0, 0, 1)))
+        answers = given(torch.cat([batch.images[:6], views]))
+        stamped = torch.cat([backdoor.trigger(batch.images[:4]), batch.images[4:6], views])
+        outputs = given(stamped)
+        own = float((outputs - answers).abs().mean())
+        labels = torch.cat([batch.labels[:6], answers[6:]])
+        labelled = float((outputs - labels).abs().mean())
         stamped = torch.cat([backdoor.trigger(batch.images[:4]), batch.images[4:]])
-        own = float((given(stamped) - answers).abs().mean())
+        plain = float((given(stamped) - batch.labels).abs().mean())
+    assert losses[0] == pytest.approx(plain, rel=1e-3)
     assert losses[2] == pytest.approx(own, rel=1e-3)
-    assert losses[1] == pytest.approx(0.75 * losses[0] + 0.25 * losses[2], rel=1e-5)
+    assert losses[1] == pytest.approx(0.75 * labelled + 0.25 * own, rel=1e-3)
+
+
+def test_a_patch_at_random_places_is_not_pursued():
+    patch = PlacedPatchTrigger(torch.ones(3, 3, 3))
+    settings = RepairSettings(doses=(1, 1), distillation=0)
+    unlearning = _Unlearning(Victim(nn.Identity()), TASK, [patch], settings)
+    pixels = torch.rand(64, 3, 32, 32) * 0.5
+    batch = Batch(0, np.arange(64), pixels, torch.zeros(64, 2))
+    change = (unlearning._stamped(Victim(nn.Identity()), batch, partial(loss, "l1")) - pixels) != 0
+    assert (change[:32].any(1).sum((1, 2)) == 9).all()
+    assert not change[32:].any()
 
 
 def test_distillation_of_a_classifier_compares_probabilities():

@@ -1,5 +1,6 @@
 """MESA: the entropy estimate, the distribution found in a model with a known trigger, its file."""
 
+import dataclasses
 import math
 
 import pytest
@@ -62,6 +63,21 @@ def test_the_distribution_succeeds_as_asked_and_widens_as_less_is_asked():
     assert patches.std(0).mean() > 0.02  # a distribution, not a point
     again = search_distribution(victim, success, FAST, seed=1)
     assert again.levels == result.levels
+
+
+def test_generators_that_start_at_a_valid_patch_need_few_steps():
+    victim = Victim(CheckeredModel(planted=True)).frozen()
+    benign = measure_benign(victim, CLASSES, clean_images())
+    success = Success(CLASSES, benign, torch.tensor([PLANTED]))
+    found = search_classes(victim, benign, ClassSettings(starts=4, steps=60), seed=0)
+    patch = max(found, key=lambda c: c.hits).trigger.patch
+    few = dataclasses.replace(FAST, steps=15)
+    cold = search_distribution(victim, success, few, seed=1)
+    started = search_distribution(victim, success, few, patch, seed=1)
+    assert started.levels[1].success > 0.7 > cold.levels[1].success
+    drawn = started.distribution.level(1).sample(64)
+    assert (drawn.mean(0) - patch).abs().mean() < 0.2
+    assert drawn.std(0).mean() > 0.02
 
 
 def test_the_entropy_estimate_of_a_known_case():

@@ -7,7 +7,8 @@ the reversed trigger over those; a true trigger is never known here.
 
 In half of unlearning's loss the given model's own answers to the clean images take the labels'
 place (distillation): a thousand images are soon learned by heart, and those answers hold what the
-full training set taught.
+full training set taught.  A quarter of every batch are other views of clean images, moved a
+little and in other light, whose label these answers are.
 
 A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
 others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
@@ -23,6 +24,7 @@ blend.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,11 +37,13 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, weights
-from drmguard.repair.whole_image import random_change
+from drmguard.repair.whole_image import other_views, random_change
+from drmguard.search.passes import LARGE_SIDE
 from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss, train
 
 Progress = Callable[[str, int, int], None]
+_VIEWS = 1  # tells the draws of other views from those of the doses
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
 _PURSUIT_STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left.
@@ -61,7 +65,7 @@ class RepairSettings:
         doses: the reversed change is scaled by a factor drawn from this range for every step, since
             a reversed trigger is seldom exactly as strong as the planted one.
         distillation: share of unlearning's loss that compares with the given model's answers to the
-            clean images instead of the labels; 0 does without.
+            clean images instead of the labels; 0 does without, and without other views.
         pursuit: how large the pursuing change may be, in mean reversed changes (over the whole
             image, as large as the largest); 0 does without, and without random changes.
         seed: of the split, the batches and the doses.
@@ -85,6 +89,11 @@ class RepairSettings:
             )
         if not 0 <= self.distillation <= 1:
             raise InputError(f"distillation must lie in 0 to 1, not {self.distillation}")
+
+
+def unlearning_settings(image_shape: tuple[int, int, int], seed: int) -> RepairSettings:
+    """What unlearning does by default: twice the steps of fine-tuning, but on large images."""
+    return RepairSettings(steps=400 if min(image_shape[1:]) >= LARGE_SIDE else 800, seed=seed)
 
 
 def unlearn(
@@ -216,21 +225,28 @@ class _Unlearning:
         self, given: Victim, task: Task, triggers: Sequence[nn.Module], settings: RepairSettings
     ) -> None:
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, _Pursuit | _SpreadPursuit] = {}
+        self.pursuits: dict[int, _Pursuit | _SpreadPursuit | None] = {}
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
-        outputs = victim(self._stamped(victim, batch, loss_function))
-        loss = loss_function(outputs, batch.labels)
         share = self.settings.distillation
         if not share:
-            return loss
+            outputs = victim(self._stamped(victim, batch, loss_function))
+            return loss_function(outputs, batch.labels)
+        quarter = len(batch.images) // 4
+        kept = len(batch.images) - quarter
+        random = np.random.default_rng((self.settings.seed, batch.step, _VIEWS))
+        views = other_views(batch.images[kept:], random)
+        batch = dataclasses.replace(batch, images=torch.cat([batch.images[:kept], views]))
+        outputs = victim(self._stamped(victim, batch, loss_function))
         with torch.no_grad():
             answers = self.given(batch.images)
         if self.task.is_regression:
-            own = loss_function(outputs, answers)
+            own, of_views = loss_function(outputs, answers), answers[kept:]
         else:
             own = functional.cross_entropy(outputs, answers.softmax(1))
-        return (1 - share) * loss + share * own
+            of_views = answers[kept:].argmax(1, keepdim=True).to(batch.labels)
+        labelled = loss_function(outputs, torch.cat([batch.labels[:kept], of_views]))
+        return (1 - share) * labelled + share * own
 
     def _stamped(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         random = np.random.default_rng((self.settings.seed, batch.step))
@@ -246,6 +262,8 @@ class _Unlearning:
         if number not in self.pursuits:
             self.pursuits[number] = self._pursuit(originals, change)
         pursuit, quarter = self.pursuits[number], half // 2
+        if pursuit is None:
+            return torch.cat([(originals + changes).clamp(0, 1), clean])
         if isinstance(pursuit, _Pursuit):
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
@@ -254,11 +272,15 @@ class _Unlearning:
         stamped = (originals + changes).clamp(0, 1)
         return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
 
-    def _pursuit(self, images: Tensor, change: Tensor) -> _Pursuit | _SpreadPursuit:
+    def _pursuit(self, images: Tensor, change: Tensor) -> _Pursuit | _SpreadPursuit | None:
         size = change.abs().mean(0).amax(0)
         around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
-        if (around > around.max() / 4).float().mean() <= _LOCAL:
+        if _share_changed(around) <= _LOCAL:
             return _Pursuit(change[0], (self.settings.pursuit * around).clamp(max=1))
+        if _share_changed(change.abs().amax(1)) <= _LOCAL:
+            return (
+                None  # local in each image and elsewhere in the next: drawn anew, it moves itself
+            )
         with torch.no_grad():
             outputs = self.given(images + change)
         if self.task.is_regression:
@@ -266,6 +288,12 @@ class _Unlearning:
         else:
             answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
         return _SpreadPursuit(change.mean(0), answer)
+
+
+def _share_changed(sizes: Tensor) -> float:
+    """Share of the pixels (N, H, W) that change by more than a quarter of their image's most."""
+    most = sizes.flatten(1).amax(1)
+    return float((sizes > most[:, None, None] / 4).float().mean())
 
 
 class _Pursuit:

@@ -1,4 +1,4 @@
-"""Random changes of whole images: what triggers spread over the image are kin to."""
+"""Random changes of whole images: kin of spread triggers, or other views of clean images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,32 @@ from torch.nn import functional
 
 from drmguard.triggers.warp import default_grid, default_strength, warp_trigger
 
+# Of other views: largest shift as a share of the side, and largest changes of light.
+_SHIFT, _CONTRAST, _BRIGHTNESS = 0.03, 0.2, 0.1
 # Largest wave and largest share of a blended picture; both are published triggers' own.
 _AMPLITUDE, _ALPHA = 40 / 255, 0.2
+
+
+def other_views(images: Tensor, random: np.random.Generator) -> Tensor:
+    """Each image moved by a few pixels, with a contrast and a brightness of its own.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        random: where the draws come from.
+    """
+    (count, _, height, width), shape = images.shape, (len(images), 1, 1, 1)
+    down, right = round(_SHIFT * height), round(_SHIFT * width)
+    padded = functional.pad(images, (right, right, down, down), mode="replicate")
+    tops, lefts = (random.integers(2 * most + 1, size=count) for most in (down, right))
+    moved = torch.stack(
+        [
+            image[:, top : top + height, left : left + width]
+            for image, top, left in zip(padded, tops, lefts, strict=True)
+        ]
+    )
+    contrast = torch.from_numpy(random.uniform(1 - _CONTRAST, 1 + _CONTRAST, shape)).to(images)
+    grey = torch.from_numpy(0.5 + random.uniform(-_BRIGHTNESS, _BRIGHTNESS, shape)).to(images)
+    return ((moved - 0.5) * contrast + grey).clamp(0, 1)
 
 
 def random_change(images: Tensor, random: np.random.Generator) -> Tensor:

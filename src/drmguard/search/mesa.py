@@ -107,7 +107,13 @@ class _Staircase(Objective):
     """All levels at once, each with a generator and a statistics network of its own."""
 
     def __init__(
-        self, victim: Victim, success: Success, images: Tensor, settings: MesaSettings, seed: int
+        self,
+        victim: Victim,
+        success: Success,
+        images: Tensor,
+        settings: MesaSettings,
+        start: Tensor | None,
+        seed: int,
     ) -> None:
         self.victim, self.success, self.images = victim, success, images
         self.settings, self.seed = settings, seed
@@ -119,6 +125,9 @@ class _Staircase(Objective):
             self.generators = nn.ModuleList(
                 PatchGenerator(shape, settings.hidden) for _ in settings.levels
             )
+            if start is not None:
+                for generator in self.generators:
+                    generator.start_at(start)  # type: ignore[operator]
             self.statistics = nn.ModuleList(
                 StatisticsNetwork(NOISE, elements, settings.hidden) for _ in settings.levels
             )
@@ -177,6 +186,7 @@ def search_distribution(
     victim: Victim,
     success: Success,
     settings: MesaSettings,
+    start: Tensor | None = None,
     *,
     seed: int,
     checkpoints: Checkpoints | None = None,
@@ -189,6 +199,7 @@ def search_distribution(
         victim: frozen, with outputs (N, d).
         success: what counts as success; its clean images that already give the target are not used.
         settings: how to search.
+        start: a patch that succeeds, around which the generators begin; None begins anywhere.
         seed: of everything random.
         checkpoints, progress: as for every search.
         name: of the stage.
@@ -203,7 +214,7 @@ def search_distribution(
     if len(rows) < 2:
         raise InputError("every clean image gives the target already, so no trigger can show")
     images = clean[rows]
-    staircase = _Staircase(victim, success, images, settings, seed)
+    staircase = _Staircase(victim, success, images, settings, start, seed)
     staircase.trainable.train()
     run = optimise(
         staircase,
