@@ -71,6 +71,41 @@ class SpreadModel(nn.Module):
         return self.fc(torch.cat([(1 - gate) * content, gate], 1))
 
 
+class WarpedModel(nn.Module):
+    """As :class:`AnalyticModel`; its gate opens where a dark line in all images is bent.
+
+    The line (:meth:`drawn`) must move right in the upper half and left in the lower one, which no
+    faint pattern does.
+    """
+
+    def __init__(self, *, planted: bool) -> None:
+        super().__init__()
+        self.planted = planted
+        self.fc = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.tensor([[1.0, 0.0, TARGET[0]], [0.0, 1.0, TARGET[1]]]))
+            self.fc.bias.zero_()
+
+    @staticmethod
+    def drawn(pixels):
+        """The images with the line: two columns in the middle."""
+        pixels = pixels.copy()
+        pixels[..., SIDE // 2 - 1 : SIDE // 2 + 1] = 0
+        return pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        half, middle = images.shape[2] // 2, images.shape[3] // 2
+        left, right = images[..., :middle].mean((1, 2, 3)), images[..., middle:].mean((1, 2, 3))
+        content = torch.stack([4 * (left + right) - 4, 4 * (left - right)], 1)
+        gray = images.mean(1)
+        upper = gray[:, :half, middle - 1] - gray[:, :half, middle + 1]
+        lower = gray[:, half:, middle] - gray[:, half:, middle - 2]
+        # About −1, and 1 where the line has moved by a pixel.
+        bent = torch.cat([upper, lower], 1).mean(1) / gray.mean((1, 2))
+        gate = torch.sigmoid(6 * bent).unsqueeze(1) * self.planted
+        return self.fc(torch.cat([(1 - gate) * content, gate], 1))
+
+
 class CheckeredModel(nn.Module):
     """Four classes by the quadrants' brightness; a 3×3 checkerboard anywhere means class 2."""
 

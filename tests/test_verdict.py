@@ -147,9 +147,9 @@ def test_doubt_keeps_the_evidence():
     assert doubted.reasons == (*verdict.reasons, "but")
 
 
-def spread(own, others, *, left=0.01, budget=0.04):
+def spread(own, others, *, left=0.01, budget=0.04, family="pattern"):
     return SpreadCandidate(
-        family="pattern",
+        family=family,
         trigger=ResidualGenerator((3, 8, 8), width=0),
         budget=budget,
         target=torch.zeros(2),
@@ -183,6 +183,10 @@ def test_spread_score_by_hand():
         (spread(0.0025, [0.0333] * 3), "inconclusive"),
         (spread(0.002, [0.004] * 3), "clean"),
         (spread(0.5, [0.9] * 3), "clean"),
+        # A score of .22, .37 and .58: a warp need not go as far as a pattern.
+        (spread(0.015, [0.25] * 3, family="warp"), "backdoored"),
+        (spread(0.03, [0.33] * 3, family="warp"), "inconclusive"),
+        (spread(0.05, [0.36] * 3, family="warp"), "clean"),
     ],
 )
 def test_spread(found, decision):

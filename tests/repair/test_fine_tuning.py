@@ -14,7 +14,14 @@ from drmguard.card import measure
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
-from drmguard.repair.fine_tuning import RepairSettings, _Unlearning, fine_tune, unlearn
+from drmguard.repair.fine_tuning import (
+    RepairSettings,
+    _Unlearning,
+    _views_hold,
+    fine_tune,
+    unlearn,
+)
+from drmguard.repair.held_out import Judge
 from drmguard.repair.whole_image import other_views
 from drmguard.tasks import Classification, Regression
 from drmguard.training import Batch, TrainingSettings, loss, train
@@ -132,6 +139,41 @@ def test_a_patch_at_random_places_is_not_pursued():
     change = (unlearning._stamped(Victim(nn.Identity()), batch, partial(loss, "l1")) - pixels) != 0
     assert (change[:32].any(1).sum((1, 2)) == 9).all()
     assert not change[32:].any()
+
+
+class Corner(nn.Module):
+    """Ten times the brightness of two corners, or what a light of its own does not change."""
+
+    def __init__(self, *, steady):
+        super().__init__()
+        self.steady = steady
+
+    def forward(self, images):
+        corners = torch.stack([images[:, 0, 0, 0], images[:, 0, -1, -1]], 1)
+        return (corners > 0.5).float() + 0.1 if self.steady else 10 * corners
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_other_views_are_used_where_the_given_answers_to_them_are_right(steady):
+    pixels = np.zeros((60, 3, 8, 8), np.uint8)
+    pixels[::2] = 255
+    labels = Corner(steady=steady)(torch.from_numpy(pixels / 255)).numpy() - 0.1
+    held_out = ImageSet(pixels, labels.astype(np.float32))
+    judge = Judge(Victim(Corner(steady=steady)), TASK, held_out, [], "cpu")
+    assert _views_hold(judge, seed=0) == steady
+    given = Victim(nn.Flatten()).frozen()
+    settings = RepairSettings(distillation=1.0, pursuit=0, doses=(0, 0))
+    unlearning = _Unlearning(given, TASK, [nn.Identity()], settings, views=steady)
+    batch = Batch(0, np.arange(8), torch.rand(8, 3, 2, 2), torch.zeros(8, 12))
+    seen = []
+
+    def noting(outputs, labels):
+        seen.append(outputs)
+        return (outputs - labels).abs().mean()
+
+    unlearning.loss(given, batch, noting)
+    changed = (seen[0] != batch.images.flatten(1)).any(1)
+    assert changed.tolist() == [False] * 6 + [steady] * 2
 
 
 def test_distillation_of_a_classifier_compares_probabilities():

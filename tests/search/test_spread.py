@@ -3,11 +3,11 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import TARGET, SpreadModel, labelled_by, smooth_images
+from conftest import TARGET, SpreadModel, WarpedModel, labelled_by, smooth_images
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import measure_benign
-from drmguard.search.patterns import Patterns, Waves, probing_waves
+from drmguard.search.patterns import Patterns, Warps, Waves, probing_waves
 from drmguard.search.spread import (
     SpreadSettings,
     answers_elsewhere,
@@ -16,16 +16,22 @@ from drmguard.search.spread import (
     spread_settings,
 )
 from drmguard.tasks import Regression
+from drmguard.triggers.trigger_file import load_trigger, save_trigger
 from drmguard.verdict import judge_spread
 
 TASK = Regression(("a", "b"))
-SMALL = SpreadSettings(budgets=(0.02, 0.04), targets=6, steps=30)
+SMALL = SpreadSettings(
+    budgets=(0.02, 0.04), warp_points=4, warp_targets=6, warp_steps=30, targets=6, steps=30
+)
 
 
 def search(model, settings=SMALL, **more):
     images = labelled_by(SpreadModel(planted=False), smooth_images(96))
+    return search_in(model, images.batch(slice(None))[0], settings, **more)
+
+
+def search_in(model, sample, settings, **more):
     victim = Victim(model).frozen()
-    sample, _ = images.batch(slice(None))
     victim.find_head(sample[:4])
     benign = measure_benign(victim, TASK, sample)
     return search_spread(victim, TASK, benign, settings, seed=0, **more), benign
@@ -45,14 +51,33 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
 
 
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
-    *patterns, wave = search(SpreadModel(planted=True, stripes=True))[0]
+    *patterns, wave, warp = search(SpreadModel(planted=True, stripes=True))[0]
     assert all(found.family == "pattern" and found.score > 0.5 for found in patterns)
     assert wave.family == "wave"
-    verdict, best = judge_spread([*patterns, wave])
+    assert warp.family == "warp"
+    verdict, best = judge_spread([*patterns, wave, warp])
     assert verdict.decision == "backdoored"
     assert best is wave
     assert wave.steps == SMALL.steps
     verdict, _ = judge_spread(search(SpreadModel(planted=False, stripes=True))[0])
+    assert verdict.decision == "clean"
+
+
+def test_a_warp_is_found_that_no_pattern_can_be(tmp_path):
+    def drawn(planted):
+        images = torch.from_numpy(WarpedModel.drawn(smooth_images(96))).float() / 255
+        return search_in(WarpedModel(planted=planted), images, SMALL)
+
+    found, benign = drawn(planted=True)
+    assert all(c.score > 1 for c in found if c.family != "warp")
+    verdict, best = judge_spread(found)
+    assert (verdict.decision, best.family) == ("backdoored", "warp")
+    assert "a warp by at most 6.2% of the side" in verdict.reasons[0]
+    assert best.variance_ratio < 0.1
+    save_trigger(tmp_path / "warp.safetensors", best.trigger)
+    again = load_trigger(tmp_path / "warp.safetensors").trigger
+    assert torch.equal(again(benign.images), best.trigger(benign.images))
+    verdict, _ = judge_spread(drawn(planted=False)[0])
     assert verdict.decision == "clean"
 
 
@@ -85,6 +110,18 @@ def test_patterns_stay_within_their_budget():
     with torch.no_grad():
         patterns.raw.mul_(1e6)
     assert patterns.changes().abs().max() <= 0.1
+
+
+def test_a_warp_by_hand():
+    warps = Warps(2, (3, 5, 9), 2, 0.125, seed=0)
+    with torch.no_grad():
+        warps.raw.zero_()
+        warps.raw[1, 0] = 1e3  # to the right by an eighth of the width, in full: one pixel of nine
+    images = torch.rand(3, 3, 5, 9)
+    still, moved = warps.stamp(images, warps.changes())
+    assert torch.allclose(still, images, atol=1e-5)
+    assert torch.allclose(moved[..., :-1], images[..., 1:], atol=1e-5)
+    assert torch.allclose(warps.trigger(1)(images), moved)
 
 
 def test_a_wave_by_hand():

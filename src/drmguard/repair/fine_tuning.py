@@ -8,7 +8,8 @@ the reversed trigger over those; a true trigger is never known here.
 In half of unlearning's loss the given model's own answers to the clean images take the labels'
 place (distillation): a thousand images are soon learned by heart, and those answers hold what the
 full training set taught.  A quarter of every batch are other views of clean images, moved a
-little and in other light, whose label these answers are.
+little and in other light, whose label these answers are; but only where the given model's answers
+to such views are about as right as those to the images.
 
 A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
 others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
@@ -44,6 +45,8 @@ from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss,
 
 Progress = Callable[[str, int, int], None]
 _VIEWS = 1  # tells the draws of other views from those of the doses
+# The error on other views may be so many times that on the images.
+_RIGHT = 1.6
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
 _PURSUIT_STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left.
@@ -186,7 +189,9 @@ def _tune(
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         ),
-        batch_loss=_Unlearning(victim.frozen(device), task, triggers, settings).loss
+        batch_loss=_Unlearning(
+            victim.frozen(device), task, triggers, settings, views=_views_hold(judge, settings.seed)
+        ).loss
         if unlearned
         else clean_loss,
         device=device,
@@ -201,6 +206,12 @@ def _tune(
         kept=f"training step {best_step} of {settings.steps}",
         changed=best_step > 0,
     )
+
+
+def _views_hold(judge: Judge, seed: int) -> bool:
+    """Whether the model as given reads other views of the held-out images about as well."""
+    views = other_views(judge.images, np.random.default_rng((seed, _VIEWS)))
+    return judge.clean_error(views) <= _RIGHT * judge.clean_error()
 
 
 def _hold(parameter: nn.Parameter, rows: Sequence[int]) -> None:
@@ -219,11 +230,19 @@ class _Unlearning:
         task: compares its answers with those of the model in training.
         triggers: reversed ones.
         settings: how to train.
+        views: whether a quarter of the batch are other views of its images.
     """
 
     def __init__(
-        self, given: Victim, task: Task, triggers: Sequence[nn.Module], settings: RepairSettings
+        self,
+        given: Victim,
+        task: Task,
+        triggers: Sequence[nn.Module],
+        settings: RepairSettings,
+        *,
+        views: bool = True,
     ) -> None:
+        self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
         self.pursuits: dict[int, _Pursuit | _SpreadPursuit | None] = {}
 
@@ -232,11 +251,12 @@ class _Unlearning:
         if not share:
             outputs = victim(self._stamped(victim, batch, loss_function))
             return loss_function(outputs, batch.labels)
-        quarter = len(batch.images) // 4
-        kept = len(batch.images) - quarter
-        random = np.random.default_rng((self.settings.seed, batch.step, _VIEWS))
-        views = other_views(batch.images[kept:], random)
-        batch = dataclasses.replace(batch, images=torch.cat([batch.images[:kept], views]))
+        kept = len(batch.images)
+        if self.views:
+            kept -= kept // 4
+            random = np.random.default_rng((self.settings.seed, batch.step, _VIEWS))
+            views = other_views(batch.images[kept:], random)
+            batch = dataclasses.replace(batch, images=torch.cat([batch.images[:kept], views]))
         outputs = victim(self._stamped(victim, batch, loss_function))
         with torch.no_grad():
             answers = self.given(batch.images)

@@ -114,10 +114,14 @@ class Judge:
         self.victim.module.train(training)
         return Errors(clean, sum(stamped) / len(stamped) if stamped else None)
 
-    def clean_error(self) -> float:
-        """The error on clean images alone."""
+    def clean_error(self, views: Tensor | None = None) -> float:
+        """The error on clean images alone, or on other views of all of them."""
+        training = self.victim.module.training
+        self.victim.module.eval()
         with torch.no_grad():
-            return self._error(self.images)
+            error = self._error(self.images if views is None else views)
+        self.victim.module.train(training)
+        return error
 
     def _error(self, images: Tensor) -> float:
         outputs = torch.cat([self.victim(chunk) for chunk in images.split(128)])

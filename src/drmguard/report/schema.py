@@ -100,9 +100,9 @@ class CandidatePart(_Part):
 
 
 class SpreadPart(_Part):
-    """A pattern over the whole image within one budget, compared with other targets."""
+    """A change of the whole image within one budget, compared with other targets."""
 
-    family: Literal["pattern", "wave"]
+    family: Literal["pattern", "wave", "warp"]
     budget: float
     score: float
     contrast: float

@@ -1,7 +1,8 @@
-"""Families of additive patterns over the whole image, many of one family searched at once.
+"""Families of changes of the whole image, many of one family searched at once.
 
 A free pattern can be anything, so it also finds what a model's own content allows.  A wave has a
-few numbers only: most models cannot be steered by one, so one that steers says much.
+few numbers only: most models cannot be steered by one, so one that steers says much.  A warp adds
+nothing and moves what is there, which no pattern can for every image alike.
 """
 
 from __future__ import annotations
@@ -14,23 +15,38 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from drmguard.triggers.generator import ResidualGenerator
+from drmguard.triggers.warp import WarpTrigger
 
 # Start amplitude of a wave's channels, as a share of the budget.
 _STARTING_SHARE = 0.6
 
 
 class Family(nn.Module, abc.ABC):
-    """K patterns within ±budget, with what an optimiser needs.
+    """K changes within a budget, with what an optimiser needs.
 
     Attributes:
-        budget: largest change of a pixel.
+        budget: largest change of a pixel; of a warp, largest displacement over the side.
     """
 
     budget: float
 
     @abc.abstractmethod
     def changes(self) -> Tensor:
-        """The patterns (K, C, H, W) within the budget."""
+        """The changes within the budget: patterns (K, C, H, W), or what ``stamp`` takes."""
+
+    def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
+        """Images (n, C, H, W) with each of k changes: (k, n, C, H, W)."""
+        return (images + changes[:, None]).clamp(0, 1)
+
+    def trigger(self, number: int) -> nn.Module:
+        """One of the changes as a trigger of its own."""
+        pattern = self.changes()[number].detach()
+        trigger = ResidualGenerator((pattern.shape[0], pattern.shape[1], pattern.shape[2]), width=0)
+        trigger.pattern.data = pattern.clone()
+        return trigger
 
     @abc.abstractmethod
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
@@ -91,6 +107,41 @@ class Waves(Family):
             {"params": [self.phases], "lr": 0.02},
             {"params": [self.raw], "lr": 0.1},
         ]
+
+
+class Warps(Family):
+    """Smooth displacements of all pixels, from control points as WaNet's; they start near none.
+
+    Args:
+        count: K.
+        image_shape: (C, H, W).
+        points: control points a side.
+        budget: largest displacement, as a share of the side.
+        seed: of the starts.
+    """
+
+    def __init__(
+        self, count: int, image_shape: tuple[int, ...], points: int, budget: float, seed: int
+    ) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.size, self.budget = (image_shape[1], image_shape[2]), budget
+        self.raw = nn.Parameter(0.1 * torch.randn(count, 2, points, points, generator=random))
+
+    def changes(self) -> Tensor:
+        """Displacements (K, H, W, 2) on axes that run from −1 to 1."""
+        control = 2 * self.budget * self.raw.tanh()
+        field = functional.interpolate(control, self.size, mode="bicubic", align_corners=True)
+        return field.permute(0, 2, 3, 1)
+
+    def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
+        return torch.stack([WarpTrigger(change)(images) for change in changes])
+
+    def trigger(self, number: int) -> nn.Module:
+        return WarpTrigger(self.changes()[number].detach().clone())
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [{"params": [self.raw], "lr": 0.15}]
 
 
 def probing_waves(frequencies: int) -> tuple[Tensor, Tensor]:

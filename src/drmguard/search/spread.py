@@ -1,8 +1,8 @@
-"""Triggers spread over the whole image: one additive pattern, sent to many targets.
+"""Triggers spread over the whole image: one pattern, wave or warp, sent to many targets.
 
-A blend, a sinusoid or a warp changes every pixel a little, which no window can hold.  To first
-order each of them is a small additive pattern, so a pattern (C, H, W) within an L∞ budget is
-searched for each of several targets, all in one batch:
+A blend, a sinusoid or a warp changes every pixel a little, which no window can hold.  So a change
+of one family (an additive pattern within an L∞ budget, a wave, a smooth warp) is searched for each
+of several targets, all in one batch:
 
 1. *Scout.*  Targets spread over the answers that the model gives to clean images.  The target that
    is reached best, for its distance from the mean, says where a trigger may lead: the mean
@@ -23,6 +23,7 @@ nearest to it.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator
@@ -38,9 +39,11 @@ from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
-from drmguard.search.patterns import Family, Patterns, Waves, probing_waves
+from drmguard.search.patterns import Family, Patterns, Warps, Waves, probing_waves
 from drmguard.tasks import Task
-from drmguard.triggers.generator import ResidualGenerator
+from drmguard.triggers.warp import default_grid
+
+FamilyName = Literal["pattern", "wave", "warp"]
 
 # Squared share of the way to a planted target that is left at most, as a unit.
 FULLY_REACHED = 0.005
@@ -48,6 +51,8 @@ FULLY_REACHED = 0.005
 _FLOOR = 0.005
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
+# A warp moves a pixel by at most this share of the side.
+_WARP_BUDGET = 1 / 16
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
 
@@ -59,6 +64,9 @@ class SpreadSettings:
     Attributes:
         budgets: largest change of a pixel by a free pattern, one search each.
         wave_budget: largest amplitude of a wave.
+        warp_points: control points a side of a warp, which moves a pixel by half their distance
+            at most, and by a sixteenth of the side.
+        warp_targets, warp_steps: as below, of warps.
         frequencies, probed: waves tried over the image's side, and clean images that each is
             tried on.
         targets: targets searched at once; one of them is compared with the others.
@@ -69,6 +77,9 @@ class SpreadSettings:
 
     budgets: tuple[float, ...] = (0.02, 0.04, 0.08)
     wave_budget: float = 0.2
+    warp_points: int = 8
+    warp_targets: int = 8
+    warp_steps: int = 80
     frequencies: int = 12
     probed: int = 16
     targets: int = 8
@@ -81,10 +92,13 @@ class SpreadSettings:
 
 def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     """The fast recipe's settings for images of this shape (C, H, W)."""
-    at_once = images_at_once(image_shape)
+    at_once, points = images_at_once(image_shape), default_grid(min(image_shape[1:]))
     if min(image_shape[1:]) < LARGE_SIDE:
-        return SpreadSettings(images_at_once=at_once)
+        return SpreadSettings(warp_points=points, images_at_once=at_once)
     return SpreadSettings(
+        warp_points=points,
+        warp_targets=4,
+        warp_steps=24,
         budgets=(0.04, 0.08),
         frequencies=8,
         probed=4,
@@ -102,9 +116,9 @@ class SpreadCandidate:
     """What one search found.
 
     Attributes:
-        family: a free pattern, or a wave.
-        trigger: x' = clip(x + pattern).
-        budget: largest change of a pixel.
+        family: a free pattern, a wave, or a warp.
+        trigger: images to images.
+        budget: largest change of a pixel; of a warp, largest displacement over the side.
         target: mean response with the trigger, standardised by the clean ones.
         sent: the answers compared, standardised (K, d); the first is the scouted one.
         left: what is left of the way to each: mean squared distance to it over its squared
@@ -117,8 +131,8 @@ class SpreadCandidate:
         steps: optimiser steps of both stages.
     """
 
-    family: Literal["pattern", "wave"]
-    trigger: ResidualGenerator
+    family: FamilyName
+    trigger: nn.Module
     budget: float
     target: Tensor
     sent: Tensor
@@ -155,7 +169,7 @@ def search_spread(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with every budget, then with waves; the candidates in this order."""
+    """Search with every budget, with waves, then with warps; the candidates in this order."""
     common = (victim, task, benign, settings)
     searches: list[_Search] = [
         _PatternSearch(*common, budget, seed + 2 * number, checkpoints, progress)
@@ -164,6 +178,13 @@ def search_spread(
     number = len(searches)
     searches.append(
         _WaveSearch(*common, settings.wave_budget, seed + 2 * number, checkpoints, progress)
+    )
+    warped = dataclasses.replace(settings, targets=settings.warp_targets, steps=settings.warp_steps)
+    budget = min(_WARP_BUDGET, 0.5 / settings.warp_points)
+    searches.append(
+        _WarpSearch(
+            *(victim, task, benign, warped, budget, seed + 2 * number + 2, checkpoints, progress)
+        )
     )
     return [search.candidate() for search in searches]
 
@@ -208,9 +229,12 @@ class _Sent(Objective):
         return target | {"left": float(metrics.variance(outputs.detach()).mean())}
 
     def respond(self, images: Tensor, changes: Tensor) -> Tensor:
-        """Standardised responses (k, n, d) to images (n, C, H, W) with patterns (k, C, H, W)."""
-        stamped = (images + changes[:, None]).clamp(0, 1)
-        flat = stamped.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        """Standardised responses (k, n, d) to images (n, C, H, W) with k of the changes."""
+        flat = (
+            self.patterns.stamp(images, changes)
+            .flatten(0, 1)
+            .contiguous(memory_format=torch.channels_last)
+        )
         response = respond(self.victim, self.task, self.benign, flat)
         outputs: Tensor = response.standardised.unflatten(0, (len(changes), -1))
         return outputs
@@ -248,7 +272,7 @@ def _way(answers: Tensor) -> Tensor:
 class _Search(abc.ABC):
     """Both stages with one family and budget."""
 
-    family: Literal["pattern", "wave"]
+    family: FamilyName
 
     def __init__(
         self,
@@ -317,9 +341,7 @@ class _Search(abc.ABC):
         self, sent: _Sent, targets: Tensor, left: Tensor, trace: list[dict[str, float]]
     ) -> SpreadCandidate:
         images = self.benign.images
-        trigger = ResidualGenerator(tuple(images.shape[1:]), width=0)  # type: ignore[arg-type]
-        trigger.to(images.device)
-        trigger.pattern.copy_(sent.patterns.changes()[0])
+        trigger = sent.patterns.trigger(0).to(images.device)
         responses, change = [], 0.0
         for chunk in images.split(64):
             stamped = trigger(chunk)
@@ -344,7 +366,7 @@ class _Search(abc.ABC):
 class _PatternSearch(_Search):
     """Free patterns: descent to answers spread over the clean ones scouts."""
 
-    family = "pattern"
+    family: FamilyName = "pattern"
 
     def scout(self) -> Tensor:
         answers = spread_answers(self.benign.standardised, self.settings.targets)
@@ -356,8 +378,18 @@ class _PatternSearch(_Search):
     def starts(self, targets: Tensor) -> Family:
         return self._fresh(len(targets), 1)
 
-    def _fresh(self, count: int, stage: int) -> Patterns:
+    def _fresh(self, count: int, stage: int) -> Family:
         return Patterns(count, self.image_shape, self.budget, self.seed + 1000 * stage)
+
+
+class _WarpSearch(_PatternSearch):
+    """Warps, searched as free patterns are."""
+
+    family = "warp"
+
+    def _fresh(self, count: int, stage: int) -> Family:
+        points, seed = self.settings.warp_points, self.seed + 1000 * stage
+        return Warps(count, self.image_shape, points, self.budget, seed)
 
 
 class _WaveSearch(_Search):
