@@ -98,7 +98,7 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     return SpreadSettings(
         warp_points=points,
         warp_targets=4,
-        warp_steps=24,
+        warp_steps=20,
         budgets=(0.04, 0.08),
         frequencies=8,
         probed=4,
