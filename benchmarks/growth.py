@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from drmguard.atomic import write_text
 from drmguard.bench.engines import LocalEngine
 from drmguard.data.image_set import ImageSet
+from drmguard.methods import MethodName
 from drmguard.models.networks import build_network
 from drmguard.models.victim import InputFormat, Victim
 from drmguard.report.plots import style, svg_of
@@ -41,13 +42,15 @@ CURVES: dict[str, tuple[str, list[Any]]] = {
     "width": ("parameters (millions)", [0.0625, 0.25, 0.5, 1.0]),
     "images": ("clean images searched", [50, 256, 1000, 5000]),
     "outputs": ("outputs d", [1, 2, 16, 136]),
-    "models": ("models", [(1, 1), (1, 4), (1, 16), (2, 4), (2, 16), (2, 100)]),
+    "models": ("models", [(1, 1), (1, 4), (1, 16), (1, 100), (2, 4), (2, 16), (2, 100)]),
 }
 # Of a scan of the smallest kind, to vet many in minutes.
-SMALL = {"side": 32, "width": 0.0625, "images": 64, "outputs": 2}
+SMALL = {"side": 32, "width": 0.0625, "images": 64, "outputs": 2, "method": "drmguard"}
 
 
-def scan_once(side: int, width: float, images: int, outputs: int) -> dict[str, Any]:
+def scan_once(
+    side: int, width: float, images: int, outputs: int, method: MethodName = "auto"
+) -> dict[str, Any]:
     """One scan of a random network on random images."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -64,6 +67,7 @@ def scan_once(side: int, width: float, images: int, outputs: int) -> dict[str, A
         victim,
         data,
         Regression(tuple(f"y{n}" for n in range(outputs))),
+        method=method,
         max_images=images,
         device="cpu",
     ).content
@@ -165,7 +169,7 @@ def draw(folder: Path, docs: Path) -> None:
         for row in some:
             each = 1000 * row["seconds"] / row["passes"]
             text.append(
-                f"| {row[x]:.3g} | {row['seconds']:.0f} | {row['passes']:,} | {each:.2f} "
+                f"| {row[x]:{',' if isinstance(row[x], int) else '.3g'}} | {row['seconds']:.0f} | {row['passes']:,} | {each:.2f} "
                 f"| {row['peak_mib']:,} |"
             )
         text.append(
@@ -185,8 +189,8 @@ def draw(folder: Path, docs: Path) -> None:
         many.sort(key=lambda row: (row["processes"], row["models"]))
         text += [
             "## models\n",
-            f"Scans of the smallest kind ({SMALL['side']}×{SMALL['side']}, width "
-            f"{SMALL['width']}), each process one thread; the start of the processes included.\n",
+            f"Short scans ({SMALL['side']}×{SMALL['side']}, width {SMALL['width']}, method "
+            f"{SMALL['method']}), each process one thread; the start of the processes included.\n",
             "| processes | models | seconds | seconds a model | share spent scanning |",
             "|---|---|---|---|---|",
         ]
@@ -247,7 +251,8 @@ _INTRODUCTION = """# How the cost of a scan grows
 
 One thread, a ResNet-18 of quarter width (0.7 million parameters) at 64×64 with 256 images and two
 outputs unless the table says otherwise; random weights (every stage takes a fixed number of steps;
-DRMGuard's generator may stop early). One run a point, other work on the machine's other core.
+DRMGuard's generator may stop early). One run a point, other work on the machine's other core, which
+moves single points by a third.
 Written by `python benchmarks/growth.py`.
 
 ![seconds and peak memory](growth.svg)
