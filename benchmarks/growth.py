@@ -168,8 +168,9 @@ def draw(folder: Path, docs: Path) -> None:
         ]
         for row in some:
             each = 1000 * row["seconds"] / row["passes"]
+            place = f"{row[x]:,}" if isinstance(row[x], int) else f"{row[x]:.3g}"
             text.append(
-                f"| {row[x]:{',' if isinstance(row[x], int) else '.3g'}} | {row['seconds']:.0f} | {row['passes']:,} | {each:.2f} "
+                f"| {place} | {row['seconds']:.0f} | {row['passes']:,} | {each:.2f} "
                 f"| {row['peak_mib']:,} |"
             )
         text.append(
