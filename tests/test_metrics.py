@@ -16,6 +16,16 @@ def test_angles_by_hand():
     assert torch.allclose(degrees, wanted, atol=0.1)
 
 
+def test_angles_of_half_precision_are_computed_in_full():
+    features = torch.tensor([[3.0, 0.0], [1.0, 1.0]], dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = metrics.angles(features, WEIGHT)
+    assert found.dtype == torch.float32
+    assert torch.allclose(torch.rad2deg(found[1]), torch.tensor([45.0, 45.0]), atol=0.1)
+    found.sum().backward()
+    assert features.grad.isfinite().all()
+
+
 def test_rav_by_hand():
     # Benign angles to w_1: 0° and 90°, variance (45°)²; poisoned: 0° and 45°, (22.5°)².
     benign = torch.tensor([[1.0, 0.0], [0.0, 1.0]])

@@ -15,9 +15,10 @@ _COSINE_MARGIN = 1e-6
 
 def angles(features: Tensor, weight: Tensor) -> Tensor:
     """Angles a_ij = B(F(x_i), w_j) in radians, (N, m) and (d, m) to (N, d) (DRMGuard, Eq. 4)."""
-    unit_features = torch.nn.functional.normalize(features.float(), dim=1)
-    unit_weight = torch.nn.functional.normalize(weight.float(), dim=1)
-    with torch.autocast(features.device.type, enabled=False):  # bfloat16 has no such margin
+    exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 has no such margin
+    unit_features = torch.nn.functional.normalize(features.to(exact), dim=1)
+    unit_weight = torch.nn.functional.normalize(weight.to(exact), dim=1)
+    with torch.autocast(features.device.type, enabled=False):
         cosines = unit_features @ unit_weight.T
     return torch.arccos(cosines.clamp(-1 + _COSINE_MARGIN, 1 - _COSINE_MARGIN))
 
