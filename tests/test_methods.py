@@ -135,8 +135,8 @@ def test_methods_that_do_not_exist_or_do_not_go_together():
     task = drmguard.make_task("regression", outputs=("a", "b"))
     with pytest.raises(InputError, match="one of auto, drmguard, mesa"):
         drmguard.scan(AnalyticModel(planted=True), images, task, method="magic")
-    with pytest.raises(InputError, match="recipe is DRMGuard's, not that of mesa"):
-        drmguard.scan(AnalyticModel(planted=True), images, task, method="mesa", recipe="paper")
+    with pytest.raises(InputError, match="drmguard or of mesa, not of shift"):
+        drmguard.scan(AnalyticModel(planted=True), images, task, method="shift", recipe="paper")
 
 
 def test_every_method_says_what_it_needs():
