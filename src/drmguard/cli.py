@@ -274,7 +274,7 @@ def scan(
         typer.Option(help="How to search; `drmguard methods` lists them. auto if left out."),
     ] = None,
     recipe: Annotated[
-        RecipeName, typer.Option(help="Of DRMGuard's generator; paper is its method alone.")
+        RecipeName, typer.Option(help="fast, or as published; paper: drmguard and mesa alone.")
     ] = RecipeName.fast,
     constant: Annotated[
         list[str] | None,

@@ -173,3 +173,32 @@ def test_a_block_of_models_overrides_the_attacks_own_settings(tmp_path):
     path.write_text(SUITE.replace("seed = [4]", "seed = [4]\npoisoning_rate = 0.3"))
     rates = {cell.model.attack: cell.model.poisoning_rate for cell in load_suite(str(path)).cells}
     assert rates == {None: None, "clean-label": 0.3, "offset": 0.3}
+
+
+def test_lists_of_arguments_and_settings_are_tried_in_turn(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        """
+about = "patterns"
+[data.digits]
+source = "digits.npz"
+task = "classification"
+target = [1]
+[attack.black-and-white]
+training = { steps = 7, batch_size = 8 }
+[[models]]
+data = ["digits"]
+attack = ["black-and-white"]
+arguments = [{ pattern = 1 }, { pattern = 2 }]
+training = { steps = 9 }
+[[cells]]
+work = "scan"
+method = ["drmguard"]
+settings = [{ share = 0.5 }, { share = 0.1 }]
+"""
+    )
+    suite = load_suite(str(path))
+    assert [model.arguments for model in suite.models] == [{"pattern": 1}, {"pattern": 2}]
+    assert all(model.training == {"steps": 9, "batch_size": 8} for model in suite.models)
+    scans = [(c.model.arguments["pattern"], c.settings) for c in suite.cells if c.work == "scan"]
+    assert scans == [(n, {"share": s}) for n in (1, 2) for s in (0.5, 0.1)]

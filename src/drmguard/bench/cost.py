@@ -20,7 +20,7 @@ _PASSES = {
     "drmguard": 3_000,
     "neural-cleanse": 32_000,
     "feature-re": 13_000,
-    "mesa": 265_000,
+    "mesa": 65_000,
     "points": 20_000,
     "shift": 36_000,
 }
@@ -72,12 +72,12 @@ def _rough(cell: Cell) -> tuple[int, float]:
         passes = steps * int(model.training.get("batch_size", 64))
         return passes, passes * _TRAINED * unit
     if cell.work == "repair":
-        return 27_000, 27_000 * _TRAINED * unit
+        return 51_000, 51_000 * _TRAINED * unit
     if cell.method == "paper":
         passes = 2000 * (100 if model.data.task == "head-pose" else 50)
         return passes, 3.5 * passes * _SEARCHED * unit * _PAPER_FACTOR
     if cell.method in _PASSES:
         passes = _PASSES[cell.method]
         return passes, passes * _SEARCHED * unit
-    passes = 14_000 if model.data.size >= LARGE_SIDE else 45_000
+    passes = 19_000 if model.data.size >= LARGE_SIDE else 61_000
     return passes, passes * _SEARCHED * unit

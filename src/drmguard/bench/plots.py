@@ -64,7 +64,7 @@ def cost_plot(results: Sequence[Result]) -> str:
     with style():
         figure, axes = axes_of()
         for (data, method), some in sorted(kinds.items()):
-            right = [_right(result) for result in some]
+            right = [result.right for result in some]
             seconds = [result.seconds for result in some if result.seconds is not None]
             if seconds:
                 place = (float(np.mean(seconds)), float(np.mean(right)))
@@ -74,8 +74,3 @@ def cost_plot(results: Sequence[Result]) -> str:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=7)
         return svg_of(figure)
-
-
-def _right(result: Result) -> bool:
-    expected = "clean" if result.cell.model.attack is None else "backdoored"
-    return bool(result.measured["decision"] == expected)

@@ -60,12 +60,7 @@ class Table(_Spec):
 
     def concerns(self, row: Row, cell: Cell) -> bool:
         """Whether a cell of an attacked model, or a clean one of a clean row, is the row's."""
-        model = cell.model
-        return (
-            cell.work == self.work
-            and (model.attack or "clean") in row.attack
-            and self.compares(row, cell)
-        )
+        return (cell.model.attack or "clean") in row.attack and self.compares(row, cell)
 
     def compares(self, row: Row, cell: Cell) -> bool:
         """Whether a cell is of the row's kind, whatever the attack."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from scipy import stats
 
 from drmguard.bench.published import Row, Table, published_tables
-from drmguard.bench.statistics import roc_auc, share
+from drmguard.bench.statistics import accuracy, scans_auc
 from drmguard.bench.store import Result
 
 _OURS = ("gaze", "head-pose", "steering")
@@ -74,17 +74,11 @@ def _ours(
     ]
     sizes = f"{len(rows)} + {len(clean)}"
     if figure == "accuracy":
-        right = sum(r.measured["decision"] == "backdoored" for r in rows)
-        right += sum(r.measured["decision"] == "clean" for r in clean)
-        found = share(right, len(rows) + len(clean))
+        found = accuracy([*rows, *clean])
         return f"{found.value:.0%} ({found.low:.0%}–{found.high:.0%}; {sizes})"
-    positive, negative = (
-        [-r.measured["suspicion"] for r in side if r.measured["suspicion"] is not None]
-        for side in (rows, clean)
-    )
-    if not positive or not negative:
+    area = scans_auc(rows, clean)
+    if area is None:
         return f"– ({sizes})"
-    area = roc_auc(positive, negative)
     return f"{area.value:.3f} ({area.low:.2f}–{area.high:.2f}; {sizes})"
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from drmguard.bench.store import Result
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -41,6 +43,20 @@ def roc_auc(positive: Sequence[float], negative: Sequence[float], *, seed: int =
     drawn = [area(random.choice(p, len(p)), random.choice(n, len(n))) for _ in range(2000)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Interval(area(p, n), float(low), float(high))
+
+
+def accuracy(scans: Sequence[Result]) -> Interval:
+    """Share of right verdicts."""
+    return share(sum(scan.right for scan in scans), len(scans))
+
+
+def scans_auc(attacked: Sequence[Result], clean: Sequence[Result]) -> Interval | None:
+    """Area under the scores' ROC curve; None where one side has no score."""
+    positive, negative = (
+        [-r.measured["suspicion"] for r in side if r.measured["suspicion"] is not None]
+        for side in (attacked, clean)
+    )
+    return roc_auc(positive, negative) if positive and negative else None
 
 
 def roc_curve(

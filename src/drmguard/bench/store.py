@@ -48,6 +48,12 @@ class Result(BaseModel):
     versions: dict[str, str] = {}
     date: str = ""
 
+    @property
+    def right(self) -> bool:
+        """Of a scan: whether it decided what the model is; inconclusive is wrong."""
+        expected = "clean" if self.cell.model.attack is None else "backdoored"
+        return bool(self.measured["decision"] == expected)
+
 
 class Store:
     """Results under ``results``; models, scans and locks under ``cache``."""

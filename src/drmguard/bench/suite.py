@@ -1,9 +1,12 @@
 """Suites: small readable TOML files that declare cells (docs/benchmark-suites.md).
 
 [data.NAME]      a data set and its targets
-[attack.NAME]    an attack's own settings: arguments, poisoning_rate, pretraining, steps by data set
-[[models]]       data × attack × network × seed; every model is trained
-[[cells]]        work, methods and seeds, on all models or on some
+[attack.NAME]    an attack's own settings: arguments, poisoning_rate, pretraining, training, steps
+                 by data set
+[[models]]       data × attack × network × arguments × seed; every model is trained
+[[cells]]        work, methods, settings and seeds, on all models or on some
+
+Arguments and settings are one table, or a list of tables that are tried in turn.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class _Attack(_Block):
     arguments: dict[str, Any] = {}
     poisoning_rate: float | None = None
     pretraining: dict[str, Any] | None = None
+    training: dict[str, Any] = {}
     steps: dict[str, int] = {}
 
 
@@ -39,7 +43,7 @@ class _Models(_Block):
     network: list[str] = ["resnet18"]
     width: float | None = None
     seed: list[int] = [0]
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] | list[dict[str, Any]] = {}
     poisoning_rate: float | None = None
     training: dict[str, Any] = {}
     pretraining: dict[str, Any] | None = None
@@ -49,7 +53,7 @@ class _Cells(_Block):
     work: Work
     method: list[str]
     seed: list[int] = [0]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] | list[dict[str, Any]] = {}
     data: list[str] | None = None
     attack: list[str] | None = None
     network: list[str] | None = None
@@ -125,36 +129,36 @@ def load_suite(name: str) -> Suite:
     models = list(_models(name, file_content, data))
     cells = [Cell(work="train", model=model) for model in models]
     for block in file_content.cells:
-        for model, method, seed in itertools.product(models, block.method, block.seed):
-            if block.concern(model):
-                cells.append(
-                    Cell(
-                        work=block.work,
-                        model=model,
-                        method=method,
-                        settings=block.settings,
-                        seed=seed,
-                    )
-                )
+        concerned = [model for model in models if block.concern(model)]
+        cells += [
+            Cell(work=block.work, model=model, method=method, settings=settings, seed=seed)
+            for model, method, settings, seed in itertools.product(
+                concerned, block.method, _listed(block.settings), block.seed
+            )
+        ]
     return Suite(name=Path(name).stem, about=file_content.about, cells=tuple(with_needed(cells)))
+
+
+def _listed(tables: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return tables if isinstance(tables, list) else [tables]
 
 
 def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
     for block in file.models:
-        for data_name, attack, network, seed in itertools.product(
-            block.data, block.attack, block.network, block.seed
+        for data_name, attack, network, arguments, seed in itertools.product(
+            block.data, block.attack, block.network, _listed(block.arguments), block.seed
         ):
             if data_name not in data:
                 raise InputError(f"the suite {name}: models of data {data_name!r}, not declared")
             own = file.attack.get(attack, _Attack())
-            training = dict(block.training)
+            training = {**own.training, **block.training}
             if data_name in own.steps:
                 training["steps"] = own.steps[data_name]
             attacked: dict[str, Any] = {}
             if attack != "clean":
                 attacked = {
                     "attack": attack,
-                    "arguments": {**own.arguments, **block.arguments},
+                    "arguments": {**own.arguments, **arguments},
                     "poisoning_rate": block.poisoning_rate,
                     "pretraining": block.pretraining,
                 }

@@ -212,7 +212,7 @@ def _title(subject: tuple[str, str, int]) -> str:
 
 
 def _identification_tables(results: Sequence[Result]) -> list[str]:
-    from drmguard.bench.statistics import roc_auc, share
+    from drmguard.bench.statistics import accuracy, scans_auc
 
     def kind(cell: Cell) -> tuple[Any, ...]:
         return (*_subject(cell), cell.method, _settings(cell))
@@ -242,23 +242,15 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
             found = sum(r.measured["decision"] == "backdoored" for r in rows)
             flagged = sum(r.measured["decision"] == "backdoored" for r in clean)
             unsure = sum(r.measured["decision"] == "inconclusive" for r in [*rows, *clean])
-            accuracy = share(found + cleared, len(rows) + len(clean))
-            positive, negative = (
-                [-r.measured["suspicion"] for r in side if r.measured["suspicion"] is not None]
-                for side in (rows, clean)
-            )
-            area = "–"
-            if positive and negative:
-                auc = roc_auc(positive, negative)
-                area = f"{auc.value:.3f} ({auc.low:.2f}–{auc.high:.2f})"
+            right = accuracy([*rows, *clean])
+            auc = scans_auc(rows, clean)
+            area = f"{auc.value:.3f} ({auc.low:.2f}–{auc.high:.2f})" if auc else "–"
             decides = any(r.measured.get("threshold", 1) is not None for r in [*rows, *clean])
             missed = len(rows) - found - sum(r.measured["decision"] == "inconclusive" for r in rows)
             cells = (
                 *(name, f"{len(rows)} + {len(clean)}", str(found), str(flagged), str(missed)),
                 *(str(cleared), str(unsure)),
-                f"{accuracy.value:.0%} ({accuracy.low:.0%}–{accuracy.high:.0%})"
-                if decides
-                else "–",
+                f"{right.value:.0%} ({right.low:.0%}–{right.high:.0%})" if decides else "–",
                 *(area, _shown(_mean(rows, "target_error_sd"), 2)),
                 _shown(statistics.mean(r.seconds or math.nan for r in [*rows, *clean])),
                 f"{statistics.mean(r.measured['passes'] for r in [*rows, *clean]):,.0f}",

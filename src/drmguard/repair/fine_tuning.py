@@ -298,9 +298,7 @@ class _Unlearning:
         if _share_changed(around) <= _LOCAL:
             return _Pursuit(change[0], (self.settings.pursuit * around).clamp(max=1))
         if _share_changed(change.abs().amax(1)) <= _LOCAL:
-            return (
-                None  # local in each image and elsewhere in the next: drawn anew, it moves itself
-            )
+            return None  # local, but elsewhere in each image: drawn anew, it moves by itself
         with torch.no_grad():
             outputs = self.given(images + change)
         if self.task.is_regression:
