@@ -52,9 +52,9 @@ def test_contrast_by_hand():
 @pytest.mark.parametrize(
     ("settings", "decision"),
     [
-        ({"best": 1, "elsewhere": [5] * 4, "own": 1, "others": [5] * 3}, "backdoored"),
+        ({"best": 1, "elsewhere": [6] * 4, "own": 1, "others": [6] * 3}, "backdoored"),
         ({"best": 4, "elsewhere": [5] * 4, "own": 4, "others": [5] * 3}, "clean"),
-        ({"best": 1, "elsewhere": [3] * 4, "own": 1, "others": [3] * 3}, "inconclusive"),
+        ({"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}, "inconclusive"),
         ({"best": 1, "elsewhere": [5] * 2, "own": 1, "others": [5] * 3}, "inconclusive"),
         (
             {"best": 0.1, "elsewhere": [50] * 4, "own": 1, "others": [5] * 3, "left": 0.5},
@@ -147,7 +147,8 @@ def test_doubt_keeps_the_evidence():
     assert doubted.reasons == (*verdict.reasons, "but")
 
 
-def spread(own, others, *, left=0.01, budget=0.04, family="pattern"):
+def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
+    others = [0.02, 0.05, 0.01]
     return SpreadCandidate(
         family=family,
         trigger=ResidualGenerator((3, 8, 8), width=0),
@@ -156,6 +157,7 @@ def spread(own, others, *, left=0.01, budget=0.04, family="pattern"):
         sent=torch.zeros(1 + len(others), 2),
         left=(own, *others),
         null=null_of(others, Regression(("a", "b"))),
+        score=score,
         variance_ratio=left,
         perturbation=0.01,
         trace=[],
@@ -168,54 +170,46 @@ def test_the_null_of_a_classifier_is_its_easiest_other_class():
     assert null_of([0.02, 0.05, 0.01], make_task("classification", classes=("a", "b"))) == 0.01
 
 
-def test_spread_score_by_hand():
-    found = spread(0.002, [0.02, 0.05, 0.01])
-    assert found.contrast == pytest.approx(0.1)
-    assert found.score == pytest.approx((0.1**2 * 0.002 / 0.005) ** (1 / 3))
+def test_contrast_of_a_spread_candidate_by_hand():
+    assert spread(0.002, 0.1).contrast == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
     ("found", "decision"),
     [
-        (spread(0.0002, [0.02] * 3), "backdoored"),
-        (spread(0.0002, [0.02] * 3, left=0.5), "inconclusive"),
-        (spread(0.0025, [0.1] * 3), "backdoored"),
-        (spread(0.0025, [0.0333] * 3), "inconclusive"),
-        (spread(0.002, [0.004] * 3), "clean"),
-        (spread(0.5, [0.9] * 3), "clean"),
-        # A score of .22, .37 and .58: a warp need not go as far as a pattern.
-        (spread(0.015, [0.25] * 3, family="warp"), "backdoored"),
-        (spread(0.03, [0.33] * 3, family="warp"), "inconclusive"),
-        (spread(0.05, [0.36] * 3, family="warp"), "clean"),
+        (spread(0.001, 0.1), "backdoored"),
+        (spread(0.001, 0.1, family="warp"), "backdoored"),
+        (spread(0.001, 0.1, left=0.5), "inconclusive"),
+        (spread(0.001, 0.17), "inconclusive"),
+        (spread(0.001, 0.3), "clean"),
     ],
 )
 def test_spread(found, decision):
-    verdict, _ = judge_spread([spread(0.8, [0.9] * 3, budget=0.02), found])
+    verdict, _ = judge_spread([spread(0.8, 40.0, family="wave"), found])
     assert verdict.decision == decision
     assert verdict.search == "spread"
 
 
-def test_the_lowest_score_of_all_budgets_speaks():
-    budgets = [spread(0.1, [0.2] * 3, budget=0.02), spread(0.0002, [0.02] * 3, budget=0.08)]
-    _, best = judge_spread(budgets)
+def test_the_lowest_score_of_all_families_speaks():
+    _, best = judge_spread([spread(0.1, 1.0, budget=0.02), spread(0.0002, 0.1, budget=0.08)])
     assert best.budget == 0.08
 
 
 CLEAN_PLACES = {"best": 4, "elsewhere": [5] * 4, "own": 4, "others": [5] * 3}
-PLANTED_PLACES = {"best": 1, "elsewhere": [5] * 4, "own": 1, "others": [5] * 3}
-BETWEEN_PLACES = {"best": 1, "elsewhere": [3] * 4, "own": 1, "others": [3] * 3}
+PLANTED_PLACES = {"best": 1, "elsewhere": [6] * 4, "own": 1, "others": [6] * 3}
+BETWEEN_PLACES = {"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}
 
 
 @pytest.mark.parametrize(
     ("places", "found", "decision", "search"),
     [
-        (CLEAN_PLACES, spread(0.5, [0.9] * 3), "clean", "places"),
-        (CLEAN_PLACES, spread(0.0002, [0.02] * 3), "backdoored", "spread"),
-        (CLEAN_PLACES, spread(0.0025, [0.0333] * 3), "inconclusive", "spread"),
-        (PLANTED_PLACES, spread(0.5, [0.9] * 3), "backdoored", "places"),
-        (PLANTED_PLACES, spread(0.0002, [0.02] * 3), "backdoored", "spread"),
-        (BETWEEN_PLACES, spread(0.5, [0.9] * 3), "inconclusive", "places"),
-        (BETWEEN_PLACES, spread(0.0002, [0.02] * 3), "backdoored", "spread"),
+        (CLEAN_PLACES, spread(0.5, 30.0), "clean", "places"),
+        (CLEAN_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
+        (CLEAN_PLACES, spread(0.001, 0.17), "inconclusive", "spread"),
+        (PLANTED_PLACES, spread(0.5, 30.0), "backdoored", "places"),
+        (PLANTED_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
+        (BETWEEN_PLACES, spread(0.5, 30.0), "inconclusive", "places"),
+        (BETWEEN_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
     ],
 )
 def test_the_more_suspicious_search_speaks(places, found, decision, search):

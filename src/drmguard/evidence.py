@@ -87,7 +87,7 @@ def calibration_part(calibration: Calibration | None) -> CalibrationPart | None:
 
 
 def spread_part(candidate: SpreadCandidate) -> SpreadPart:
-    """One budget's candidate for the report."""
+    """One family's candidate for the report."""
     return SpreadPart(
         family=candidate.family,
         budget=candidate.budget,

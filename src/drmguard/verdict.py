@@ -23,16 +23,9 @@ from drmguard.search.spread import SpreadCandidate
 Decision = Literal["clean", "backdoored", "inconclusive"]
 Search = Literal["places", "spread", "generator", "classes", "masks", "features", "shift"]
 
-BACKDOORED_BELOW = 0.28
-CLEAN_ABOVE = 0.38
-# Free patterns and waves; warps, whose few numbers bring clean models less far.
-SPREAD_BACKDOORED_BELOW, SPREAD_CLEAN_ABOVE = 0.12, 0.16
-WARP_BACKDOORED_BELOW, WARP_CLEAN_ABOVE = 0.3, 0.45
-FAST_SOURCE = (
-    "set by hand on nine development models with an earlier form of the score; "
-    "not yet re-measured with this one, and not a calibrated error rate"
-)
-SPREAD_SOURCE = "set between the scores of development models; not a calibrated error rate"
+BACKDOORED_BELOW, CLEAN_ABOVE = 0.2, 0.3
+SPREAD_BACKDOORED_BELOW, SPREAD_CLEAN_ABOVE = 0.15, 0.2
+FAST_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
 # Odds of the median other class over those of the best, and the hits a valid trigger has at least.
 CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, VALID_HITS = 0.03, 0.08, 0.6
@@ -198,21 +191,20 @@ def _inconclusive(reason: str) -> Verdict:
 
 def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, SpreadCandidate]:
     """Verdict on triggers spread over the image, and the candidate that it speaks of."""
-    best = min(candidates, key=lambda c: c.score / _spread_thresholds(c)[0])
-    backdoored_below, clean_above = _spread_thresholds(best)
-    how = (
-        f"a warp by at most {best.budget:.1%} of the side"
-        if best.family == "warp"
-        else f"a {best.family} of at most ±{best.budget:g} over the whole image"
-    )
+    best = min(candidates, key=lambda c: c.score)
+    how = {
+        "conditional": f"a change of at most ±{best.budget:g} that a network makes of each image",
+        "wave": f"a wave of at most ±{best.budget:g} over the whole image",
+        "warp": f"a warp by at most {best.budget:.1%} of the side",
+    }
     reasons = [
-        f"{how} leaves {best.variance_ratio:.1%} of the outputs' variance",
-        f"it misses its answer by {best.contrast:.2f} of what the same search misses others by",
+        f"{how[best.family]} leaves {best.variance_ratio:.1%} of the outputs' variance",
+        f"it misses its answer by {best.contrast:.3f} of what the same search misses others by",
     ]
-    if best.score < backdoored_below and best.variance_ratio < COLLAPSED:
+    if best.score < SPREAD_BACKDOORED_BELOW and best.variance_ratio < COLLAPSED:
         decision: Decision = "backdoored"
         reasons.append("one answer is reached where no other is, as a planted one is")
-    elif best.score > clean_above:
+    elif best.score > SPREAD_CLEAN_ABOVE:
         decision = "clean"
         reasons.append("no answer is reached that others are not")
     else:
@@ -222,18 +214,12 @@ def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, Spread
         "spread",
         decision,
         best.score,
-        backdoored_below,
-        clean_above,
-        SPREAD_SOURCE,
+        SPREAD_BACKDOORED_BELOW,
+        SPREAD_CLEAN_ABOVE,
+        FAST_SOURCE,
         tuple(reasons),
     )
     return verdict, best
-
-
-def _spread_thresholds(candidate: SpreadCandidate) -> tuple[float, float]:
-    if candidate.family == "warp":
-        return WARP_BACKDOORED_BELOW, WARP_CLEAN_ABOVE
-    return SPREAD_BACKDOORED_BELOW, SPREAD_CLEAN_ABOVE
 
 
 def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:

@@ -87,6 +87,27 @@ def test_results_of_other_cells_are_left_out(tmp_path):
     assert "| own | 1 of 1 | 1 of 1 | 0 of 0 |" in page
 
 
+def test_what_each_search_flags_by_itself(tmp_path):
+    scans = []
+    for seed, attack, places, wave in (
+        (0, "sig", None, 0.1),
+        (1, "sig", 0.5, 0.1),
+        (0, None, 2, 2),
+    ):
+        cell = Cell(work="scan", model=Model(data=DATA, seed=seed, attack=attack), method="auto")
+        measured = {
+            "decision": "backdoored" if attack else "clean",
+            "suspicion": wave,
+            "suspicions": {"places": places, "spread": wave},
+            "spread": {"conditional": 3.0, "wave": wave, "warp": 9.0},
+            "passes": 1000,
+        }
+        scans.append(Result(cell=cell, status="done", measured=measured, seconds=50.0))
+    page = write_tables([suite_of(scans)], scans, tmp_path).read_text()
+    assert "| gaze | sig | 2 | 1 | 0 | 0 | 0 | 2 | 1 | 0 | 0 |" in page
+    assert "| gaze | clean | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in page
+
+
 def test_of_two_backdoors_the_worse_taking_one_is_shown(tmp_path):
     model = Model(data=DATA, attack="multi-target-wanet")
     names = ("AE", "DAE", "RAV", "RNV")

@@ -74,6 +74,20 @@ def test_stopped_and_resumed_is_the_same_as_straight(tmp_path, monkeypatch):
     assert torch.equal(again.trainable["p"], straight.trainable["p"])
 
 
+def test_a_run_after_another_goes_on_with_its_optimiser():
+    def end(*parts, kept):
+        objective, before = Parabola(), None
+        objective.rate = lambda step: 1.0
+        for steps in parts:
+            whole = {"victim": None, "count": 40, "batch_size": 40, "steps": steps, "seed": 1}
+            before = optimise(objective, **whole, after=before if kept else None)
+        return objective.trainable["p"].item()
+
+    straight = end(20, kept=True)
+    assert end(8, 12, kept=True) == pytest.approx(straight, abs=1e-5)
+    assert end(8, 12, kept=False) != pytest.approx(straight, abs=1e-3)
+
+
 def test_a_loss_that_is_not_finite_is_refused():
     with pytest.raises(InputError, match="not finite at step 1"):
         run(Parabola(broken=True))

@@ -7,8 +7,9 @@ from conftest import TARGET, SpreadModel, WarpedModel, labelled_by, smooth_image
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import measure_benign
-from drmguard.search.patterns import Patterns, Warps, Waves, probing_waves
+from drmguard.search.patterns import Conditionals, Warps, Waves, probing_waves
 from drmguard.search.spread import (
+    Ladder,
     SpreadSettings,
     answers_elsewhere,
     search_spread,
@@ -21,7 +22,11 @@ from drmguard.verdict import judge_spread
 
 TASK = Regression(("a", "b"))
 SMALL = SpreadSettings(
-    budgets=(0.02, 0.04), warp_points=4, warp_targets=6, warp_steps=30, targets=6, steps=30
+    conditional=Ladder((0.02, 0.04), 6, 20, 20, collapsed=0.02),
+    wave=Ladder((0.2,), 6, 0, 30, collapsed=0.05),
+    warp=Ladder((1 / 16,), 6, 30, 30, collapsed=0.05),
+    width=8,
+    warp_points=4,
 )
 
 
@@ -51,14 +56,14 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
 
 
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
-    *patterns, wave, warp = search(SpreadModel(planted=True, stripes=True))[0]
-    assert all(found.family == "pattern" and found.score > 0.5 for found in patterns)
-    assert wave.family == "wave"
-    assert warp.family == "warp"
-    verdict, best = judge_spread([*patterns, wave, warp])
+    found = search(SpreadModel(planted=True, stripes=True))[0]
+    conditional, wave, _ = found
+    assert [one.family for one in found] == ["conditional", "wave", "warp"]
+    assert conditional.score > 0.5
+    verdict, best = judge_spread(found)
     assert verdict.decision == "backdoored"
     assert best is wave
-    assert wave.steps == SMALL.steps
+    assert wave.steps == SMALL.wave.comparing
     verdict, _ = judge_spread(search(SpreadModel(planted=False, stripes=True))[0])
     assert verdict.decision == "clean"
 
@@ -105,11 +110,44 @@ def test_parts_of_a_batch_give_the_same_as_the_whole():
         assert a.left == pytest.approx(b.left, rel=0.05, abs=1e-4)
 
 
-def test_patterns_stay_within_their_budget():
-    patterns = Patterns(2, (3, 4, 4), 0.1, seed=0)
+def test_conditional_changes_stay_within_their_budget():
+    family = Conditionals(2, (3, 6, 5), 4, seed=0)
+    family.budget = 0.1
     with torch.no_grad():
-        patterns.raw.mul_(1e6)
-    assert patterns.changes().abs().max() <= 0.1
+        family.writing.normal_(0, 1e6)
+    images = torch.rand(3, 3, 6, 5)
+    stamped = family.stamp(images, family.changes())
+    assert stamped.shape == (2, 3, 3, 6, 5)
+    assert 0.05 < (stamped - images).abs().max() <= 0.1 + 1e-6
+
+
+def test_a_conditional_change_alone_and_from_a_file_is_the_same(tmp_path):
+    family = Conditionals(3, (3, 6, 5), 4, seed=0)
+    family.budget = 0.1
+    with torch.no_grad():
+        for parameter in family.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    images = torch.rand(2, 3, 6, 5)
+    together = family.stamp(images, family.changes())
+    some = family.stamp(images, torch.tensor([2, 0]))
+    assert torch.allclose(some, together[[2, 0]], atol=1e-5)
+    for number in range(3):
+        alone = family.trigger(number)
+        assert torch.allclose(alone(images), together[number], atol=1e-5)
+    save_trigger(tmp_path / "conditional.safetensors", alone)
+    again = load_trigger(tmp_path / "conditional.safetensors").trigger
+    assert torch.equal(again(images), alone(images))
+
+
+def test_an_answer_that_stands_out_on_one_rung_only_is_found():
+    ladder = Ladder((0.002, 0.04), 6, 20, 20, collapsed=0.02)
+    conditional = search(SpreadModel(planted=True), dataclasses.replace(SMALL, conditional=ladder))[
+        0
+    ][0]
+    assert conditional.budget == 0.04  # ±.002 opens nothing
+    assert conditional.score < 0.2
+    assert conditional.steps == 2 * 20 + 2 * 20
+    assert len(conditional.trace) == 2 * 20
 
 
 def test_a_warp_by_hand():
@@ -157,6 +195,11 @@ def test_answers_are_spread_and_elsewhere():
 
 def test_large_images_take_fewer_passes():
     small, large = spread_settings((3, 64, 64)), spread_settings((3, 224, 224))
-    assert large.targets * large.steps * large.images < 0.3 * (
-        small.targets * small.steps * small.images
-    )
+
+    def passes(settings):
+        return settings.images * sum(
+            len(one.budgets) * one.targets * (one.scouting + one.comparing)
+            for one in (settings.conditional, settings.wave, settings.warp)
+        )
+
+    assert passes(large) < 0.3 * passes(small)

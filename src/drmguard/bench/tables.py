@@ -74,6 +74,7 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
     if scans:
         text += _plots(scans, docs / "benchmark")
     text += _identification_tables(scans)
+    text += _parts_table(scans)
     text += _scan_table(scans)
     text += _repair_tables([r for r in done if r.cell.work == "repair"])
     failed = [result for result in results if result.status == "failed"]
@@ -258,6 +259,40 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
             text.append(f"| {' | '.join(cells)} |")
         text.append("")
     return text
+
+
+def _flagging(scan: Result) -> set[str]:
+    """The searches whose score is below their threshold."""
+    parts = scan.measured["suspicions"] | scan.measured["spread"]
+    return {name for name, value in parts.items() if value is not None and value < 1}
+
+
+def _parts_table(scans: Sequence[Result]) -> list[str]:
+    """How many models each search of ``auto`` flags by itself."""
+    scans = [r for r in scans if r.cell.method == "auto" and not r.cell.settings]
+    scans = [r for r in scans if r.measured.get("spread")]
+    if not scans:
+        return []
+    parts = ("places", "conditional", "wave", "warp")
+    text = [
+        "## What each search of auto flags by itself\n",
+        "Models whose score is below the search's threshold, of *n*; *only* counts those that no "
+        "other search flags.\n",
+        f"| data | attack | n | {' | '.join(f'{part} | only' for part in parts)} |",
+        f"|{'---|' * (3 + 2 * len(parts))}",
+    ]
+    groups = _grouped(scans, lambda cell: (cell.model.data.name, cell.model.attack or "clean"))
+    for data in sorted({data for data, _ in groups}):
+        for attack in _ordered(name for where, name in groups if where == data):
+            rows = groups[data, attack]
+            flags = [_flagging(result) for result in rows]
+            counts = []
+            for part in parts:
+                others = set(parts) - {part}
+                counts.append(sum(part in flagged for flagged in flags))
+                counts.append(sum(part in flagged and not flagged & others for flagged in flags))
+            text.append(f"| {data} | {attack} | {len(rows)} | {' | '.join(map(str, counts))} |")
+    return [*text, ""]
 
 
 def _settings(cell: Cell) -> str:

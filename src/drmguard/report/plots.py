@@ -151,7 +151,7 @@ def classes(parts: Sequence[ClassPart]) -> str:
 
 
 def spread(content: ReportContent) -> str:
-    """What whole-image patterns leave of the way to the answer found, and to others."""
+    """What whole-image changes leave of the way to the answer found, and to others."""
     figure, axes = axes_of()
     for place, part in enumerate(content.spread):
         jitter = np.linspace(-0.12, 0.12, len(part.left) - 1)

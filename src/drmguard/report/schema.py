@@ -100,9 +100,9 @@ class CandidatePart(_Part):
 
 
 class SpreadPart(_Part):
-    """A change of the whole image within one budget, compared with other targets."""
+    """A change of the whole image of one family, compared with other targets."""
 
-    family: Literal["pattern", "wave", "warp"]
+    family: Literal["conditional", "wave", "warp"]
     budget: float
     score: float
     contrast: float

@@ -62,10 +62,17 @@ class Objective(abc.ABC):
 
 @dataclass
 class Run:
-    """How a search went: one row of figures a step."""
+    """How a search went.
+
+    Attributes:
+        trace: a row of figures a step.
+        steps: optimiser steps.
+        optimizer: its last state.
+    """
 
     trace: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
+    optimizer: dict[str, Any] = field(default_factory=dict)
 
 
 def optimise(
@@ -77,6 +84,7 @@ def optimise(
     steps: int,
     seed: int,
     betas: tuple[float, float] = (0.9, 0.999),
+    after: Run | None = None,
     name: str = "searching",
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
@@ -84,13 +92,16 @@ def optimise(
     """Minimise ``objective`` with Adam over batches of ``count`` images.
 
     A checkpoint that holds a state is gone on from; the result, ``victim.images_seen``
-    included, is the same as that of a run that was never stopped.
+    included, is the same as that of a run that was never stopped.  ``after`` is an earlier run on
+    the same parameters, whose optimiser goes on.
 
     Raises:
         InputError: the loss is no longer finite.
     """
     optimizer = torch.optim.Adam(objective.parameter_groups(), betas=betas)
     start_rates = [group["lr"] for group in optimizer.param_groups]
+    if after is not None:
+        optimizer.load_state_dict(after.optimizer)
     run = Run()
     state = checkpoint.load() if checkpoint is not None else None
     if state is not None:
@@ -138,4 +149,5 @@ def optimise(
             saved = run.steps
     if run.steps > saved:
         save()
+    run.optimizer = optimizer.state_dict()
     return run

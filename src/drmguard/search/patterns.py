@@ -1,8 +1,8 @@
 """Families of changes of the whole image, many of one family searched at once.
 
-A free pattern can be anything, so it also finds what a model's own content allows.  A wave has a
-few numbers only: most models cannot be steered by one, so one that steers says much.  A warp adds
-nothing and moves what is there, which no pattern can for every image alike.
+A conditional change adds to every image what a small network makes of it, and a free pattern, so it
+also finds what a model's own content allows.  A wave has a few numbers only: most models cannot be
+steered by one, so one that steers says much.  A warp adds nothing and moves what is there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Family(nn.Module, abc.ABC):
         return (images + changes[:, None]).clamp(0, 1)
 
     def trigger(self, number: int) -> nn.Module:
-        """One of the changes as a trigger of its own."""
+        """One of the changes, as it is now, as a trigger of its own."""
         pattern = self.changes()[number].detach()
         trigger = ResidualGenerator((pattern.shape[0], pattern.shape[1], pattern.shape[2]), width=0)
         trigger.pattern.data = pattern.clone()
@@ -53,21 +53,81 @@ class Family(nn.Module, abc.ABC):
         """Groups with ``params`` and ``lr``."""
 
 
-class Patterns(Family):
-    """Free patterns, kept within the budget by a tanh; they start near 0."""
+class Conditionals(Family):
+    """Changes b tanh(s_k(x)) by a :class:`ResidualGenerator` each; they start near 0.
 
-    def __init__(self, count: int, image_shape: tuple[int, ...], budget: float, seed: int) -> None:
+    All K run at once, as groups of one convolution.
+
+    Args:
+        count: K.
+        image_shape: (C, H, W).
+        width: channels of each network.
+        seed: of the starts.
+    """
+
+    def __init__(self, count: int, image_shape: tuple[int, ...], width: int, seed: int) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(seed)
-        self.budget = budget
-        self.raw = nn.Parameter(1e-3 * torch.randn(count, *image_shape, generator=random))
+        channels, self.height, self.image_width = image_shape
+
+        def weights(*shape: int) -> nn.Parameter:
+            start = torch.randn(count, *shape, generator=random) / math.sqrt(math.prod(shape[1:]))
+            return nn.Parameter(math.sqrt(2) * start)
+
+        def zeros(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(count, *shape))
+
+        self.budget = 0.0
+        self.pattern = nn.Parameter(1e-2 * torch.randn(count, *image_shape, generator=random))
+        self.reading = weights(width, channels, 4, 4)
+        self.first, self.second = (weights(width, width, 3, 3) for _ in range(2))
+        self.writing = zeros(width, channels, 4, 4)
+        self.biases = nn.ParameterList([zeros(width), zeros(width), zeros(width), zeros(channels)])
+        with torch.no_grad():  # as if grey were 0
+            self.biases[0].copy_(-0.5 * self.reading.sum((2, 3, 4)))
 
     def changes(self) -> Tensor:
-        changes: Tensor = (self.raw / self.budget).tanh() * self.budget
-        return changes
+        """The numbers of the changes (K,)."""
+        return torch.arange(len(self.pattern), device=self.pattern.device)
+
+    def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
+        groups = len(changes)
+        biases = [bias[changes].flatten(0, 1) for bias in self.biases]
+        reading, first, second, writing = (
+            weight[changes].flatten(0, 1)
+            for weight in (self.reading, self.first, self.second, self.writing)
+        )
+        sides = (0, -self.image_width % 4, 0, -self.height % 4)
+        hidden = functional.pad(images, sides, mode="replicate")
+        hidden = functional.conv2d(hidden, reading, biases[0], stride=4).relu()
+        for weight, bias in ((first, biases[1]), (second, biases[2])):
+            hidden = functional.conv2d(hidden, weight, bias, padding=1, groups=groups).relu()
+        made = functional.conv_transpose2d(hidden, writing, biases[3], stride=4, groups=groups)
+        made = made[:, :, : self.height, : self.image_width].unflatten(1, (groups, -1))
+        change = made.transpose(0, 1) + self.pattern[changes, None]
+        stamped: Tensor = (images + self.budget * change.tanh()).clamp(0, 1)
+        return stamped
+
+    def trigger(self, number: int) -> nn.Module:
+        _, channels, height, width = self.pattern.shape
+        trigger = ResidualGenerator(
+            (channels, height, width), width=self.first.shape[1], bound=self.budget
+        )
+        weights = (self.reading, self.first, self.second, self.writing)
+        values = {"bound": torch.tensor(self.budget), "pattern": self.pattern[number]}
+        for place, (weight, bias) in enumerate(zip(weights, self.biases, strict=True)):
+            values |= {f"network.{2 * place}.weight": weight[number]}
+            values |= {f"network.{2 * place}.bias": bias[number]}
+        trigger.load_state_dict(values)
+        return trigger
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return [{"params": [self.raw], "lr": 0.25 * self.budget}]
+        inner = [self.reading, self.first, self.second, *self.biases]
+        return [
+            {"params": [self.pattern], "lr": 0.25},
+            {"params": inner, "lr": 3e-3},
+            {"params": [self.writing], "lr": 3e-2},
+        ]
 
 
 class Waves(Family):

@@ -1,18 +1,20 @@
-"""Triggers spread over the whole image: one pattern, wave or warp, sent to many targets.
+"""Triggers spread over the image: one conditional change, wave or warp, sent to many targets.
 
-A blend, a sinusoid or a warp changes every pixel a little, which no window can hold.  So a change
-of one family (an additive pattern within an L∞ budget, a wave, a smooth warp) is searched for each
-of several targets, all in one batch:
+A blend, a sinusoid or a warp changes every pixel a little, and an input-aware trigger every image
+in another place, which no window can hold.  So a change of one family (what a small network makes
+of the image, within an L∞ budget; a wave; a smooth warp) is searched for each of several targets,
+all in one batch:
 
 1. *Scout.*  Targets spread over the answers that the model gives to clean images.  The target that
-   is reached best, for its distance from the mean, says where a trigger may lead: the mean
-   answer that its pattern gives.
+   stands out most says where a trigger may lead: the mean answer that its change gives.
 2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
    What is left of the way to the others is the model's own null: how far this budget pushes this
    model to answers that nobody planted.
 
-A planted trigger is reached almost completely where the others are not.  Budgets form a ladder:
-too small a one moves nothing, too large a one reaches every target of every model.
+A planted trigger is reached almost completely where the others are not.  Too small a budget moves
+nothing, too large a one reaches every target of every model, and where between them a trigger
+stands out differs from model to model.  So the changes climb a ladder of budgets, each rung from
+where the last one ended, and the rung on which the answer stands out most speaks.
 
 Descent from nothing follows the model's own content first and never sees a trigger that works
 only when it is nearly whole.  Waves have so few numbers that whole ones can be tried instead: the
@@ -23,7 +25,6 @@ nearest to it.
 from __future__ import annotations
 
 import abc
-import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator
@@ -37,16 +38,14 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
-from drmguard.search.loop import Objective, Progress, optimise, traced_target
+from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
-from drmguard.search.patterns import Family, Patterns, Warps, Waves, probing_waves
+from drmguard.search.patterns import Conditionals, Family, Warps, Waves, probing_waves
 from drmguard.tasks import Task
 from drmguard.triggers.warp import default_grid
 
-FamilyName = Literal["pattern", "wave", "warp"]
+FamilyName = Literal["conditional", "wave", "warp"]
 
-# Squared share of the way to a planted target that is left at most, as a unit.
-FULLY_REACHED = 0.005
 # Below this the logarithm of what is left of the way stops pulling.
 _FLOOR = 0.005
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
@@ -58,32 +57,47 @@ _STAMPED = 8
 
 
 @dataclass(frozen=True)
+class Ladder:
+    """How one family is searched.
+
+    Attributes:
+        budgets: the rungs: largest change of a pixel; of warps, largest displacement over the
+            side.
+        targets: targets searched at once; one of them is compared with the others.
+        scouting, comparing: optimiser steps on each rung.
+        collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
+            leaves a fraction of it.  Families of few numbers come less near.
+    """
+
+    budgets: tuple[float, ...]
+    targets: int
+    scouting: int
+    comparing: int
+    collapsed: float
+
+
+@dataclass(frozen=True)
 class SpreadSettings:
     """How to search for spread triggers.
 
     Attributes:
-        budgets: largest change of a pixel by a free pattern, one search each.
-        wave_budget: largest amplitude of a wave.
-        warp_points: control points a side of a warp, which moves a pixel by half their distance
-            at most, and by a sixteenth of the side.
-        warp_targets, warp_steps: as below, of warps.
+        conditional, wave, warp: the families; waves are scouted by trying them.
+        width: channels of a conditional change's network.
         frequencies, probed: waves tried over the image's side, and clean images that each is
             tried on.
-        targets: targets searched at once; one of them is compared with the others.
-        steps, images: optimiser steps of each stage, and images a step.
+        warp_points: control points a side of a warp.
+        images: images a step.
         scouted, measured: clean images on which each stage measures what is left.
         images_at_once: stamped images in one pass, which bounds the memory.
     """
 
-    budgets: tuple[float, ...] = (0.02, 0.04, 0.08)
-    wave_budget: float = 0.2
-    warp_points: int = 8
-    warp_targets: int = 8
-    warp_steps: int = 80
+    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
+    wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.05)
+    warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.05)
+    width: int = 24
     frequencies: int = 12
     probed: int = 16
-    targets: int = 8
-    steps: int = 40
+    warp_points: int = 8
     images: int = 6
     scouted: int = 48
     measured: int = 128
@@ -93,17 +107,21 @@ class SpreadSettings:
 def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     """The fast recipe's settings for images of this shape (C, H, W)."""
     at_once, points = images_at_once(image_shape), default_grid(min(image_shape[1:]))
+    # A warp moves a pixel by half the distance of its control points at most.
+    warped = (min(_WARP_BUDGET, 0.5 / points),)
     if min(image_shape[1:]) < LARGE_SIDE:
-        return SpreadSettings(warp_points=points, images_at_once=at_once)
+        return SpreadSettings(
+            warp=Ladder(warped, 8, 80, 80, collapsed=0.05),
+            warp_points=points,
+            images_at_once=at_once,
+        )
     return SpreadSettings(
+        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
+        wave=Ladder((0.2,), 6, 0, 20, collapsed=0.05),
+        warp=Ladder(warped, 4, 20, 20, collapsed=0.05),
         warp_points=points,
-        warp_targets=4,
-        warp_steps=20,
-        budgets=(0.04, 0.08),
         frequencies=8,
         probed=4,
-        targets=6,
-        steps=20,
         images=4,
         scouted=24,
         measured=64,
@@ -116,18 +134,23 @@ class SpreadCandidate:
     """What one search found.
 
     Attributes:
-        family: a free pattern, a wave, or a warp.
+        family: a conditional change, a wave, or a warp.
         trigger: images to images.
-        budget: largest change of a pixel; of a warp, largest displacement over the side.
+        budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
+            side.
         target: mean response with the trigger, standardised by the clean ones.
         sent: the answers compared, standardised (K, d); the first is the scouted one.
         left: what is left of the way to each: mean squared distance to it over its squared
             distance from the clean mean; for the scouted one, to the mean answer instead.
         null: what is left for the others: the median for regression, the least for classifiers,
             where single classes are easy for clean models too.
+        score: the contrast, plus the variance that is left in the family's unit: a planted answer
+            has little of both.  The contrast alone is deceived by a model with one direction in
+            which all answers move easily; the variance alone, by a budget that reaches every
+            target.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         perturbation: mean |x' − x| over pixels and images.
-        trace: a row of figures a step of the comparison, for the scouted answer.
+        trace: a row of figures a step of the comparison, for the scouted answer, of all rungs.
         steps: optimiser steps of both stages.
     """
 
@@ -138,6 +161,7 @@ class SpreadCandidate:
     sent: Tensor
     left: tuple[float, ...]
     null: float
+    score: float
     variance_ratio: float
     perturbation: float
     trace: list[dict[str, float]]
@@ -147,16 +171,6 @@ class SpreadCandidate:
     def contrast(self) -> float:
         """What is left of the way to the scouted answer, over the null."""
         return self.left[0] / self.null
-
-    @property
-    def score(self) -> float:
-        """Weighted geometric mean of the contrast (2) and of what is left (1).
-
-        The contrast alone is deceived by a model with one direction in which all answers move
-        easily; what is left alone (in units of ``FULLY_REACHED``), by a budget that reaches
-        every target.
-        """
-        return float((self.contrast**2 * self.left[0] / FULLY_REACHED) ** (1 / 3))
 
 
 def search_spread(
@@ -169,69 +183,65 @@ def search_spread(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with every budget, with waves, then with warps; the candidates in this order."""
-    common = (victim, task, benign, settings)
-    searches: list[_Search] = [
-        _PatternSearch(*common, budget, seed + 2 * number, checkpoints, progress)
-        for number, budget in enumerate(settings.budgets)
+    """Search with conditional changes, waves, then warps; the candidates in this order."""
+    kinds: tuple[tuple[type[_Search], Ladder], ...] = (
+        (_ConditionalSearch, settings.conditional),
+        (_WaveSearch, settings.wave),
+        (_WarpSearch, settings.warp),
+    )
+    return [
+        kind(
+            *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
+        ).candidate()
+        for number, (kind, ladder) in enumerate(kinds)
     ]
-    number = len(searches)
-    searches.append(
-        _WaveSearch(*common, settings.wave_budget, seed + 2 * number, checkpoints, progress)
-    )
-    warped = dataclasses.replace(settings, targets=settings.warp_targets, steps=settings.warp_steps)
-    budget = min(_WARP_BUDGET, 0.5 / settings.warp_points)
-    searches.append(
-        _WarpSearch(
-            *(victim, task, benign, warped, budget, seed + 2 * number + 2, checkpoints, progress)
-        )
-    )
-    return [search.candidate() for search in searches]
 
 
 class _Sent(Objective):
-    """Patterns on their way to a target each."""
+    """Changes on their way to a target each."""
 
     def __init__(
         self,
-        patterns: Family,
+        family: Family,
         targets: Tensor,
+        climbs: bool,
         victim: Victim,
         task: Task,
         benign: Benign,
         settings: SpreadSettings,
     ) -> None:
-        self.patterns, self.targets = patterns, targets
+        self.family, self.targets, self.climbs, self.steps = family, targets, climbs, 0
         self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
 
     @property
     def trainable(self) -> nn.Module:
-        return self.patterns
+        return self.family
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return self.patterns.parameter_groups()
+        return self.family.parameter_groups()
 
     def rate(self, step: int) -> float:
-        return 0.1 + 0.9 * (1 - step / self.settings.steps)
+        # A climb is not over on a rung.
+        return 1.0 if self.climbs else 0.1 + 0.9 * (1 - step / self.steps)
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         images = self.benign.images[rows]
         at_once = max(1, self.settings.images_at_once // len(rows))
         for some in torch.arange(len(self.targets), device=images.device).split(at_once):
-            outputs = self.respond(images, self.patterns.changes()[some])
+            outputs = self.respond(images, self.family.changes()[some])
             left = (outputs - self.targets[some, None]).square().mean((1, 2))
             yield (left + _FLOOR).log().sum(), self._figures(outputs[0]) if some[0] == 0 else {}
 
     @staticmethod
     def _figures(outputs: Tensor) -> dict[str, float]:
-        """Of the first pattern, whose way is shown."""
+        """Of the first change, whose way is shown."""
         target = traced_target(outputs.detach().mean(0))
         return target | {"left": float(metrics.variance(outputs.detach()).mean())}
 
     def respond(self, images: Tensor, changes: Tensor) -> Tensor:
         """Standardised responses (k, n, d) to images (n, C, H, W) with k of the changes."""
         flat = (
-            self.patterns.stamp(images, changes)
+            self.family.stamp(images, changes)
             .flatten(0, 1)
             .contiguous(memory_format=torch.channels_last)
         )
@@ -241,8 +251,8 @@ class _Sent(Objective):
 
     @torch.no_grad()
     def all_outputs(self, count: int) -> Tensor:
-        """Standardised responses (K, count, d) to the first images with every pattern."""
-        changes = self.patterns.changes()
+        """Standardised responses (K, count, d) to the first images with every change."""
+        changes = self.family.changes()
         stamped = min(_STAMPED, count)
         some = max(1, self.settings.images_at_once // stamped)
         return torch.cat(
@@ -269,8 +279,19 @@ def _way(answers: Tensor) -> Tensor:
     return answers.square().mean(-1).clamp(min=_NEAREST)
 
 
+@dataclass(frozen=True)
+class _Rung:
+    """Where the compared changes stand on one rung of the ladder."""
+
+    budget: float
+    trigger: nn.Module
+    left: tuple[float, ...]
+    null: float
+    score: float
+
+
 class _Search(abc.ABC):
-    """Both stages with one family and budget."""
+    """Both stages with one family."""
 
     family: FamilyName
 
@@ -280,13 +301,13 @@ class _Search(abc.ABC):
         task: Task,
         benign: Benign,
         settings: SpreadSettings,
-        budget: float,
+        ladder: Ladder,
         seed: int,
         checkpoints: Checkpoints | None,
         progress: Progress | None,
     ) -> None:
         self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
-        self.budget, self.seed = budget, seed
+        self.ladder, self.seed = ladder, seed
         self.checkpoints, self.progress = checkpoints, progress
         self.image_shape = tuple(benign.images.shape[1:])
         self.steps = 0
@@ -297,51 +318,66 @@ class _Search(abc.ABC):
 
     @abc.abstractmethod
     def starts(self, targets: Tensor) -> Family:
-        """A pattern to start from for each target (K, d)."""
+        """A change to start from for each target (K, d)."""
 
     def candidate(self) -> SpreadCandidate:
         """Scout, then compare."""
         scouted = self.scout()
-        others = answers_elsewhere(self.benign.standardised, scouted, self.settings.targets - 1)
+        others = answers_elsewhere(self.benign.standardised, scouted, self.ladder.targets - 1)
         targets = torch.cat([scouted[None], others])
         compared = self.sent(self.starts(targets), targets)
-        trace = self.optimise(compared, "comparing targets", 1)
-        outputs = compared.all_outputs(self.settings.measured)
-        left = _missed(outputs, targets)
-        # The scouted answer is near the planted one at best, where the outputs then gather: what
-        # counts of it is how closely they do, not how near to the guess.
-        left[0] = _scatter(outputs[0])
-        return self._measured(compared, targets, left, trace)
+        trace: list[dict[str, float]] = []
+        rungs = []
+        for run, budget in self.climb(compared, scouting=False):
+            trace += run.trace
+            outputs = compared.all_outputs(self.settings.measured)
+            left = _missed(outputs, targets)
+            # The scouted answer is near the planted one at best, where the outputs then gather:
+            # what counts of it is how closely they do, not how near to the guess.
+            left[0] = _scatter(outputs[0])
+            null = null_of(left[1:].tolist(), self.task)
+            variance = float(outputs[0].var(0, correction=0).mean())
+            score = float(left[0]) / null + variance / self.ladder.collapsed
+            trigger = compared.family.trigger(0)
+            rungs.append(_Rung(budget, trigger, tuple(left.tolist()), null, score))
+        return self._measured(min(rungs, key=lambda rung: rung.score), targets, trace)
 
-    def sent(self, patterns: Family, targets: Tensor) -> _Sent:
-        """Patterns on their way to targets."""
-        patterns.to(self.benign.images.device)
-        return _Sent(patterns, targets, self.victim, self.task, self.benign, self.settings)
+    def sent(self, family: Family, targets: Tensor) -> _Sent:
+        """Changes on their way to targets."""
+        family.to(self.benign.images.device)
+        climbs = len(self.ladder.budgets) > 1
+        return _Sent(family, targets, climbs, self.victim, self.task, self.benign, self.settings)
 
-    def optimise(self, sent: _Sent, name: str, stage: int) -> list[dict[str, float]]:
-        """Send the patterns; the trace of the first."""
-        title = f"{name}, {self.family} ±{self.budget:g}"
-        run = optimise(
-            sent,
-            victim=self.victim,
-            count=len(self.benign.images),
-            batch_size=self.settings.images,
-            steps=self.settings.steps,
-            seed=self.seed + stage,
-            betas=(0.8, 0.95),
-            name=title,
-            checkpoint=self.checkpoints.stage(title) if self.checkpoints else None,
-            progress=self.progress,
-        )
-        self.steps += run.steps
-        return run.trace
+    def climb(self, sent: _Sent, *, scouting: bool) -> Iterator[tuple[Run, float]]:
+        """Send the changes up the ladder, one rung and its budget at a time."""
+        name = "scouting" if scouting else "comparing targets"
+        sent.steps = self.ladder.scouting if scouting else self.ladder.comparing
+        run = None
+        for rung, budget in enumerate(self.ladder.budgets):
+            title = f"{name}, {self.family} ±{budget:g}"
+            sent.family.budget = budget
+            run = optimise(
+                sent,
+                victim=self.victim,
+                count=len(self.benign.images),
+                batch_size=self.settings.images,
+                steps=sent.steps,
+                seed=self.seed + (not scouting) + 100 * rung,
+                betas=(0.8, 0.95),
+                after=run,
+                name=title,
+                checkpoint=self.checkpoints.stage(title) if self.checkpoints else None,
+                progress=self.progress,
+            )
+            self.steps += run.steps
+            yield run, budget
 
     @torch.no_grad()
     def _measured(
-        self, sent: _Sent, targets: Tensor, left: Tensor, trace: list[dict[str, float]]
+        self, rung: _Rung, targets: Tensor, trace: list[dict[str, float]]
     ) -> SpreadCandidate:
         images = self.benign.images
-        trigger = sent.patterns.trigger(0).to(images.device)
+        trigger = rung.trigger.to(images.device)
         responses, change = [], 0.0
         for chunk in images.split(64):
             stamped = trigger(chunk)
@@ -351,11 +387,12 @@ class _Search(abc.ABC):
         return SpreadCandidate(
             family=self.family,
             trigger=trigger,
-            budget=self.budget,
+            budget=rung.budget,
             target=answers.mean(0),
             sent=targets,
-            left=tuple(left.tolist()),
-            null=null_of(left[1:].tolist(), self.task),
+            left=rung.left,
+            null=rung.null,
+            score=rung.score,
             variance_ratio=float(metrics.variance(answers).mean()),
             perturbation=change / images.numel(),
             trace=trace,
@@ -363,33 +400,47 @@ class _Search(abc.ABC):
         )
 
 
-class _PatternSearch(_Search):
-    """Free patterns: descent to answers spread over the clean ones scouts."""
+class _DescentSearch(_Search):
+    """Descent to answers spread over the clean ones scouts."""
 
-    family: FamilyName = "pattern"
+    @abc.abstractmethod
+    def fresh(self, count: int, seed: int) -> Family:
+        """So many changes that have not begun."""
 
     def scout(self) -> Tensor:
-        answers = spread_answers(self.benign.standardised, self.settings.targets)
-        scouts = self.sent(self._fresh(len(answers), 0), answers)
-        self.optimise(scouts, "scouting", 0)
-        outputs = scouts.all_outputs(self.settings.scouted)
-        return outputs[_missed(outputs, answers).argmin()].mean(0)
+        answers = spread_answers(self.benign.standardised, self.ladder.targets)
+        scouts = self.sent(self.fresh(len(answers), self.seed), answers)
+        found: list[tuple[float, Tensor]] = []
+        for _ in self.climb(scouts, scouting=True):
+            outputs = scouts.all_outputs(self.settings.scouted)
+            missed, scatter = _missed(outputs, answers).tolist(), _scatter(outputs).tolist()
+            for number, left in enumerate(scatter):
+                others = missed[:number] + missed[number + 1 :]
+                null = null_of(others, self.task)
+                found.append((left**2 / null, outputs[number].mean(0)))
+        return min(found, key=lambda one: one[0])[1]
 
     def starts(self, targets: Tensor) -> Family:
-        return self._fresh(len(targets), 1)
-
-    def _fresh(self, count: int, stage: int) -> Family:
-        return Patterns(count, self.image_shape, self.budget, self.seed + 1000 * stage)
+        return self.fresh(len(targets), self.seed + 1000)
 
 
-class _WarpSearch(_PatternSearch):
-    """Warps, searched as free patterns are."""
+class _ConditionalSearch(_DescentSearch):
+    """What a small network makes of each image."""
+
+    family: FamilyName = "conditional"
+
+    def fresh(self, count: int, seed: int) -> Family:
+        return Conditionals(count, self.image_shape, self.settings.width, seed)
+
+
+class _WarpSearch(_DescentSearch):
+    """Smooth displacements."""
 
     family = "warp"
 
-    def _fresh(self, count: int, stage: int) -> Family:
-        points, seed = self.settings.warp_points, self.seed + 1000 * stage
-        return Warps(count, self.image_shape, points, self.budget, seed)
+    def fresh(self, count: int, seed: int) -> Family:
+        points, (budget,) = self.settings.warp_points, self.ladder.budgets
+        return Warps(count, self.image_shape, points, budget, seed)
 
 
 class _WaveSearch(_Search):
@@ -399,7 +450,7 @@ class _WaveSearch(_Search):
 
     def scout(self) -> Tensor:
         self.frequencies, self.phases = probing_waves(self.settings.frequencies)
-        waves = Waves(self.frequencies, self.phases, self.image_shape, self.budget)
+        waves = self._waves(self.frequencies, self.phases)
         probes = self.sent(waves, torch.empty(0))
         self.outputs = probes.all_outputs(self.settings.probed)
         self.best = _scatter(self.outputs).argmin()
@@ -409,7 +460,11 @@ class _WaveSearch(_Search):
         nearest = _missed(self.outputs[None], targets[:, None]).argmin(1)
         nearest[0] = self.best
         chosen = nearest.cpu()
-        return Waves(self.frequencies[chosen], self.phases[chosen], self.image_shape, self.budget)
+        return self._waves(self.frequencies[chosen], self.phases[chosen])
+
+    def _waves(self, frequencies: Tensor, phases: Tensor) -> Waves:
+        (budget,) = self.ladder.budgets
+        return Waves(frequencies, phases, self.image_shape, budget)
 
 
 def null_of(others: list[float], task: Task) -> float:

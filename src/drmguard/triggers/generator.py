@@ -57,6 +57,8 @@ class InputAwareGenerator(nn.Module):
 class ResidualGenerator(nn.Module):
     """A small generator that starts as the identity: x' = clip(x + s(x)), s = 0 at first.
 
+    With a bound b the change is b tanh(s(x)).
+
     The change s is a pattern of its own for every pixel, which holds what a stamped, blended or
     added trigger needs, plus a small convolutional network at a quarter of the resolution each
     way, which holds what depends on the image.
@@ -65,13 +67,22 @@ class ResidualGenerator(nn.Module):
         image_shape: (C, H, W) of the images.
         width: channels of the convolutional part; 0 leaves it out.
         seed: starting values of the convolutional part.
+        bound: largest change of a pixel; None leaves it free.
     """
 
+    bound: Tensor | None
+
     def __init__(
-        self, image_shape: tuple[int, int, int], *, width: int = 24, seed: int = 0
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        width: int = 24,
+        seed: int = 0,
+        bound: float | None = None,
     ) -> None:
         super().__init__()
         channels = image_shape[0]
+        self.register_buffer("bound", None if bound is None else torch.tensor(bound))
         self.pattern = nn.Parameter(torch.zeros(image_shape))
         self.network: nn.Sequential | None = None
         if width:
@@ -91,13 +102,13 @@ class ResidualGenerator(nn.Module):
                 nn.init.zeros_(parameter)
 
     def change(self, images: Tensor) -> Tensor:
-        """The unclipped change s(x)."""
-        if self.network is None:
-            return self.pattern.expand_as(images)
-        height, width = images.shape[2:]
-        padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
-        local: Tensor = self.network(padded)
-        return self.pattern + local[:, :, :height, :width]
+        """The unclipped change s(x), within the bound where there is one."""
+        change = self.pattern.expand_as(images)
+        if self.network is not None:
+            height, width = images.shape[2:]
+            padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
+            change = change + self.network(padded)[:, :, :height, :width]
+        return change if self.bound is None else self.bound * change.tanh()
 
     def forward(self, images: Tensor) -> Tensor:
         return (images + self.change(images)).clamp(0, 1)

@@ -47,6 +47,7 @@ _EMPTY: dict[str, Callable[[Tensors], nn.Module]] = {
     "residual-generator": lambda t: ResidualGenerator(
         tuple(t["pattern"].shape),  # type: ignore[arg-type]
         width=t["network.0.weight"].shape[0] if "network.0.weight" in t else 0,
+        bound=float(t["bound"]) if "bound" in t else None,
     ),
     "distribution": empty_distribution,
 }
