@@ -5,7 +5,7 @@ import torch
 
 from drmguard.search.drmguard import GeneratorResult
 from drmguard.search.places import Candidate, PlaceResult
-from drmguard.search.spread import SpreadCandidate, null_of
+from drmguard.search.spread import SpreadCandidate, contrast_of
 from drmguard.tasks import Regression, make_task
 from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
@@ -156,7 +156,7 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
         target=torch.zeros(2),
         sent=torch.zeros(1 + len(others), 2),
         left=(own, *others),
-        null=null_of(others, Regression(("a", "b"))),
+        contrast=contrast_of(own, others, Regression(("a", "b"))),
         score=score,
         variance_ratio=left,
         perturbation=0.01,
@@ -165,9 +165,11 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
     )
 
 
-def test_the_null_of_a_classifier_is_its_easiest_other_class():
-    assert null_of([0.02, 0.05, 0.01], Regression(("a",))) == 0.02
-    assert null_of([0.02, 0.05, 0.01], make_task("classification", classes=("a", "b"))) == 0.01
+def test_classes_are_compared_with_the_easiest_other_one_and_saturate():
+    classes = make_task("classification", classes=("a", "b"))
+    assert contrast_of(0.01, [0.02, 0.05, 0.01], Regression(("a",))) == 0.5
+    assert contrast_of(0.01, [0.02, 0.05, 0.015], classes) == pytest.approx(0.75)
+    assert contrast_of(1e-9, [0.02, 1e-5, 0.01], classes) == pytest.approx(1, abs=0.01)
 
 
 def test_contrast_of_a_spread_candidate_by_hand():

@@ -50,6 +50,10 @@ FamilyName = Literal["conditional", "wave", "warp"]
 _FLOOR = 0.005
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
+# What is left of the way (squared) to a class that is reached as well as any.
+_SATURATED = 0.005
+# What is left of the way (squared) to a class that is reached as well as any.
+_SATURATED = 0.005
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
 # Clean images that are stamped at once when what is left is measured.
@@ -142,8 +146,7 @@ class SpreadCandidate:
         sent: the answers compared, standardised (K, d); the first is the scouted one.
         left: what is left of the way to each: mean squared distance to it over its squared
             distance from the clean mean; for the scouted one, to the mean answer instead.
-        null: what is left for the others: the median for regression, the least for classifiers,
-            where single classes are easy for clean models too.
+        contrast: what is left for the scouted one over the others, see :func:`contrast_of`.
         score: the contrast, plus the variance that is left in the family's unit: a planted answer
             has little of both.  The contrast alone is deceived by a model with one direction in
             which all answers move easily; the variance alone, by a budget that reaches every
@@ -160,17 +163,12 @@ class SpreadCandidate:
     target: Tensor
     sent: Tensor
     left: tuple[float, ...]
-    null: float
+    contrast: float
     score: float
     variance_ratio: float
     perturbation: float
     trace: list[dict[str, float]]
     steps: int
-
-    @property
-    def contrast(self) -> float:
-        """What is left of the way to the scouted answer, over the null."""
-        return self.left[0] / self.null
 
 
 def search_spread(
@@ -286,7 +284,7 @@ class _Rung:
     budget: float
     trigger: nn.Module
     left: tuple[float, ...]
-    null: float
+    contrast: float
     score: float
 
 
@@ -335,11 +333,12 @@ class _Search(abc.ABC):
             # The scouted answer is near the planted one at best, where the outputs then gather:
             # what counts of it is how closely they do, not how near to the guess.
             left[0] = _scatter(outputs[0])
-            null = null_of(left[1:].tolist(), self.task)
+            shares = left.tolist()
+            contrast = contrast_of(shares[0], shares[1:], self.task)
             variance = float(outputs[0].var(0, correction=0).mean())
-            score = float(left[0]) / null + variance / self.ladder.collapsed
+            score = contrast + variance / self.ladder.collapsed
             trigger = compared.family.trigger(0)
-            rungs.append(_Rung(budget, trigger, tuple(left.tolist()), null, score))
+            rungs.append(_Rung(budget, trigger, tuple(shares), contrast, score))
         return self._measured(min(rungs, key=lambda rung: rung.score), targets, trace)
 
     def sent(self, family: Family, targets: Tensor) -> _Sent:
@@ -391,7 +390,7 @@ class _Search(abc.ABC):
             target=answers.mean(0),
             sent=targets,
             left=rung.left,
-            null=rung.null,
+            contrast=rung.contrast,
             score=rung.score,
             variance_ratio=float(metrics.variance(answers).mean()),
             perturbation=change / images.numel(),
@@ -416,8 +415,8 @@ class _DescentSearch(_Search):
             missed, scatter = _missed(outputs, answers).tolist(), _scatter(outputs).tolist()
             for number, left in enumerate(scatter):
                 others = missed[:number] + missed[number + 1 :]
-                null = null_of(others, self.task)
-                found.append((left**2 / null, outputs[number].mean(0)))
+                standing_out = left * contrast_of(left, others, self.task)
+                found.append((standing_out, outputs[number].mean(0)))
         return min(found, key=lambda one: one[0])[1]
 
     def starts(self, targets: Tensor) -> Family:
@@ -467,9 +466,16 @@ class _WaveSearch(_Search):
         return Waves(frequencies, phases, self.image_shape, budget)
 
 
-def null_of(others: list[float], task: Task) -> float:
-    """What the scouted answer is compared with, from what is left for the others."""
-    return statistics.median(others) if task.is_regression else min(others)
+def contrast_of(own: float, others: list[float], task: Task) -> float:
+    """What is left of the way to one answer, over what is left of it to others.
+
+    For regression that is their median.  Of a classifier single classes are easy even where it is
+    clean, so it is the least; and since probabilities saturate, what is reached but for
+    ``_SATURATED`` counts as reached alike.
+    """
+    if task.is_regression:
+        return own / statistics.median(others)
+    return (own + _SATURATED) / (min(others) + _SATURATED)
 
 
 def spread_answers(responses: Tensor, number: int) -> Tensor:
