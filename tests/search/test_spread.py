@@ -24,7 +24,7 @@ TASK = Regression(("a", "b"))
 SMALL = SpreadSettings(
     conditional=Ladder((0.02, 0.04), 6, 20, 20, collapsed=0.02),
     wave=Ladder((0.2,), 6, 0, 30, collapsed=0.05),
-    warp=Ladder((1 / 16,), 6, 30, 30, collapsed=0.05),
+    warp=Ladder((1 / 16,), 6, 30, 30, collapsed=0.25),
     width=8,
     warp_points=4,
 )

@@ -97,7 +97,7 @@ class SpreadSettings:
 
     conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
     wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.05)
-    warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.05)
+    warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
     width: int = 24
     frequencies: int = 12
     probed: int = 16
@@ -115,14 +115,14 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     warped = (min(_WARP_BUDGET, 0.5 / points),)
     if min(image_shape[1:]) < LARGE_SIDE:
         return SpreadSettings(
-            warp=Ladder(warped, 8, 80, 80, collapsed=0.05),
+            warp=Ladder(warped, 8, 80, 80, collapsed=0.25),
             warp_points=points,
             images_at_once=at_once,
         )
     return SpreadSettings(
         conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
         wave=Ladder((0.2,), 6, 0, 20, collapsed=0.05),
-        warp=Ladder(warped, 4, 20, 20, collapsed=0.05),
+        warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         warp_points=points,
         frequencies=8,
         probed=4,
