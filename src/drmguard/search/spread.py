@@ -52,8 +52,6 @@ _FLOOR = 0.005
 _NEAREST = 0.3
 # What is left of the way (squared) to a class that is reached as well as any.
 _SATURATED = 0.005
-# What is left of the way (squared) to a class that is reached as well as any.
-_SATURATED = 0.005
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
 # Clean images that are stamped at once when what is left is measured.
