@@ -6,7 +6,6 @@ import torch
 from drmguard.search.drmguard import GeneratorResult
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate, contrast_of
-from drmguard.tasks import Regression, make_task
 from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.verdict import (
@@ -76,9 +75,9 @@ def test_agreement_far_from_the_mean_withholds_clean():
     found = result(4, [5] * 4, 4, [5] * 3)
     assert judge_places(found).decision == "clean"
 
-    def at(*targets):
+    def at(*targets, rav=0.05):
         moved = [
-            dataclasses.replace(c, target=torch.tensor(t))
+            dataclasses.replace(c, target=torch.tensor(t), rav=rav)
             for c, t in zip(found.candidates, targets, strict=True)
         ]
         return judge_places(dataclasses.replace(found, candidates=moved)).decision
@@ -87,6 +86,8 @@ def test_agreement_far_from_the_mean_withholds_clean():
     assert at(far, far, far, near, other) == "inconclusive"
     assert at(far, far, other, near, other) == "clean"
     assert at(near, near, near, near, near) == "clean"
+    # Without H the far answer may be a bound of the outputs.
+    assert at(far, far, far, near, other, rav=None) == "clean"
 
 
 def test_overlapping_places_are_no_null():
@@ -156,7 +157,7 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
         target=torch.zeros(2),
         sent=torch.zeros(1 + len(others), 2),
         left=(own, *others),
-        contrast=contrast_of(own, others, Regression(("a", "b"))),
+        contrast=contrast_of(own, others, bounded=False),
         score=score,
         variance_ratio=left,
         perturbation=0.01,
@@ -165,11 +166,10 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
     )
 
 
-def test_classes_are_compared_with_the_easiest_other_one_and_saturate():
-    classes = make_task("classification", classes=("a", "b"))
-    assert contrast_of(0.01, [0.02, 0.05, 0.01], Regression(("a",))) == 0.5
-    assert contrast_of(0.01, [0.02, 0.05, 0.015], classes) == pytest.approx(0.75)
-    assert contrast_of(1e-9, [0.02, 1e-5, 0.01], classes) == pytest.approx(1, abs=0.01)
+def test_bounded_answers_are_compared_with_the_easiest_other_one_and_saturate():
+    assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False) == 0.5
+    assert contrast_of(0.03, [0.2, 0.09, 0.5], bounded=True) == pytest.approx(0.5)
+    assert contrast_of(1e-9, [0.02, 1e-5, 0.01], bounded=True) == pytest.approx(1, abs=0.01)
 
 
 def test_contrast_of_a_spread_candidate_by_hand():

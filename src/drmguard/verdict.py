@@ -110,9 +110,13 @@ def agreeing_places(result: PlaceResult) -> int:
     """Places whose searches ended, each by itself, at the best one's answer, if that is far off.
 
     Erased content gives answers near the clean mean; only a planted trigger makes independent
-    searches agree on an answer far from it.
+    searches agree on an answer far from it, or a bound of the outputs: without H, which has none,
+    agreeing says nothing.
     """
-    target = result.candidates[0].target
+    best = result.candidates[0]
+    if best.rav is None:
+        return 0
+    target = best.target
     scale = math.sqrt(len(target))
     distance = float(torch.linalg.vector_norm(target)) / scale
     if distance < FAR:

@@ -50,8 +50,8 @@ FamilyName = Literal["conditional", "wave", "warp"]
 _FLOOR = 0.005
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
-# What is left of the way (squared) to a class that is reached as well as any.
-_SATURATED = 0.005
+# What is left of the way (squared) to a bounded answer that is reached as well as any.
+_SATURATED = 0.03
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
 # Clean images that are stamped at once when what is left is measured.
@@ -306,6 +306,8 @@ class _Search(abc.ABC):
         self.ladder, self.seed = ladder, seed
         self.checkpoints, self.progress = checkpoints, progress
         self.image_shape = tuple(benign.images.shape[1:])
+        # Only outputs of a linear layer are known to have no bounds.
+        self.bounded = not task.is_regression or benign.weight is None
         self.steps = 0
 
     @abc.abstractmethod
@@ -332,7 +334,7 @@ class _Search(abc.ABC):
             # what counts of it is how closely they do, not how near to the guess.
             left[0] = _scatter(outputs[0])
             shares = left.tolist()
-            contrast = contrast_of(shares[0], shares[1:], self.task)
+            contrast = contrast_of(shares[0], shares[1:], bounded=self.bounded)
             variance = float(outputs[0].var(0, correction=0).mean())
             score = contrast + variance / self.ladder.collapsed
             trigger = compared.family.trigger(0)
@@ -413,7 +415,7 @@ class _DescentSearch(_Search):
             missed, scatter = _missed(outputs, answers).tolist(), _scatter(outputs).tolist()
             for number, left in enumerate(scatter):
                 others = missed[:number] + missed[number + 1 :]
-                standing_out = left * contrast_of(left, others, self.task)
+                standing_out = left * contrast_of(left, others, bounded=self.bounded)
                 found.append((standing_out, outputs[number].mean(0)))
         return min(found, key=lambda one: one[0])[1]
 
@@ -464,14 +466,14 @@ class _WaveSearch(_Search):
         return Waves(frequencies, phases, self.image_shape, budget)
 
 
-def contrast_of(own: float, others: list[float], task: Task) -> float:
+def contrast_of(own: float, others: list[float], *, bounded: bool) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
-    For regression that is their median.  Of a classifier single classes are easy even where it is
-    clean, so it is the least; and since probabilities saturate, what is reached but for
-    ``_SATURATED`` counts as reached alike.
+    That is their median; but where responses may be bounded (probabilities, a tanh after the last
+    layer), answers at the bounds are easy for clean models too, so it is the least, and what is
+    reached but for ``_SATURATED`` counts as reached alike.
     """
-    if task.is_regression:
+    if not bounded:
         return own / statistics.median(others)
     return (own + _SATURATED) / (min(others) + _SATURATED)
 
