@@ -49,6 +49,10 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     target = best.target * benign.spread + benign.mean
     assert target.tolist() == pytest.approx(TARGET, abs=0.15)
     assert best.variance_ratio < 0.05
+    # The contrast, plus the variance left in the family's unit; all images are measured here.
+    units = (SMALL.conditional.collapsed, SMALL.wave.collapsed, SMALL.warp.collapsed)
+    for one, unit in zip(found, units, strict=True):
+        assert one.score == pytest.approx(one.contrast + one.variance_ratio / unit, rel=0.01)
     images = benign.images
     assert (best.trigger(images) - images).abs().max() <= best.budget + 1e-6
     verdict, _ = judge_spread(search(SpreadModel(planted=False))[0])

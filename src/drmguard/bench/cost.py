@@ -79,5 +79,5 @@ def _rough(cell: Cell) -> tuple[int, float]:
     if cell.method in _PASSES:
         passes = _PASSES[cell.method]
         return passes, passes * _SEARCHED * unit
-    passes = 19_000 if model.data.size >= LARGE_SIDE else 61_000
+    passes = 17_000 if model.data.size >= LARGE_SIDE else 57_000
     return passes, passes * _SEARCHED * unit

@@ -25,6 +25,7 @@ nearest to it.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator
@@ -113,7 +114,7 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     warped = (min(_WARP_BUDGET, 0.5 / points),)
     if min(image_shape[1:]) < LARGE_SIDE:
         return SpreadSettings(
-            warp=Ladder(warped, 8, 80, 80, collapsed=0.25),
+            warp=dataclasses.replace(SpreadSettings.warp, budgets=warped),
             warp_points=points,
             images_at_once=at_once,
         )
