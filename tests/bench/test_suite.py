@@ -118,8 +118,15 @@ def test_a_bad_suite_is_refused_in_a_sentence(suite, change, message):
         load_suite(str(suite))
 
 
+def test_a_variant_chooses_among_the_datas_targets(suite):
+    variant = "seed = [4]\nvariants = [{ target = 0 }]"
+    suite.write_text(SUITE.replace("seed = [4]", variant))
+    with pytest.raises(InputError, match="target 0 of gaze, which has 0"):
+        load_suite(str(suite))
+
+
 def test_unknown_suites():
-    with pytest.raises(InputError, match="choose one of mesa, paper, small, smoke"):
+    with pytest.raises(InputError, match="choose one of mesa, paper, small, smoke, zoo"):
         load_suite("large")
     with pytest.raises(InputError, match="does not exist"):
         load_suite("none.toml")
@@ -175,7 +182,7 @@ def test_a_block_of_models_overrides_the_attacks_own_settings(tmp_path):
     assert rates == {None: None, "clean-label": 0.3, "offset": 0.3}
 
 
-def test_lists_of_arguments_and_settings_are_tried_in_turn(tmp_path):
+def test_variants_and_lists_of_settings_are_tried_in_turn(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(
         """
@@ -184,12 +191,18 @@ about = "patterns"
 source = "digits.npz"
 task = "classification"
 target = [1]
+targets = [[3], [4]]
 [attack.black-and-white]
 training = { steps = 7, batch_size = 8 }
 [[models]]
 data = ["digits"]
 attack = ["black-and-white"]
-arguments = [{ pattern = 1 }, { pattern = 2 }]
+arguments = { share = 3 }
+pretraining = {}
+variants = [
+    { arguments = { pattern = 1 } },
+    { arguments = { pattern = 2 }, seed = 8, target = 1, poisoning_rate = 0.3 },
+]
 training = { steps = 9 }
 [[cells]]
 work = "scan"
@@ -198,7 +211,14 @@ settings = [{ share = 0.5 }, { share = 0.1 }]
 """
     )
     suite = load_suite(str(path))
-    assert [model.arguments for model in suite.models] == [{"pattern": 1}, {"pattern": 2}]
-    assert all(model.training == {"steps": 9, "batch_size": 8} for model in suite.models)
+    attacked = [model for model in suite.models if model.attack]
+    arguments = [{"share": 3, "pattern": 1}, {"share": 3, "pattern": 2}]
+    assert [model.arguments for model in attacked] == arguments
+    assert all(model.training == {"steps": 9, "batch_size": 8} for model in attacked)
+    assert [(model.seed, model.poisoning_rate) for model in attacked] == [(0, None), (8, 0.3)]
+    assert [model.plan().target for model in attacked] == [(1,), (4,)]
+    # Targets are the attacker's: a clean model is the same whatever they are.
+    assert [clean.seed for clean in suite.models if not clean.attack] == [0, 8]
+    assert all(not clean.plan().target for clean in suite.models if not clean.attack)
     scans = [(c.model.arguments["pattern"], c.settings) for c in suite.cells if c.work == "scan"]
     assert scans == [(n, {"share": s}) for n in (1, 2) for s in (0.5, 0.1)]

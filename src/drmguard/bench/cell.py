@@ -37,6 +37,7 @@ class Data(_Spec):
         task: name of the task.
         count, size: of rendered images.
         target, second_target: target vectors in the task's unit, or class numbers.
+        targets: others, for a suite's variants to choose from.
         shift: of the offset attack.
         summary: what a reader must know of the data.
     """
@@ -48,6 +49,7 @@ class Data(_Spec):
     size: int = 64
     target: tuple[float, ...] = ()
     second_target: tuple[float, ...] = ()
+    targets: tuple[tuple[float, ...], ...] = Field((), exclude=True)
     shift: tuple[float, ...] = ()
     summary: str = Field("", exclude=True)
 
@@ -72,6 +74,7 @@ class Data(_Spec):
 class Model(_Spec):
     """One trained network; ``attack`` is None for a clean one.
 
+    ``target`` is the attacker's, where it is not the data's own.
     With ``pretraining``, the settings of a clean training, the attack fine-tunes that clean network
     of the same seed instead of training a new one.
     """
@@ -83,7 +86,8 @@ class Model(_Spec):
     arguments: dict[str, Any] = {}
     poisoning_rate: float | None = None
     training: dict[str, Any] = {}
-    # Left out of the key where it is None, as in results older than it.
+    # Left out of the key where they are None, as in results older than they are.
+    target: tuple[float, ...] | None = Field(None, exclude_if=lambda value: value is None)
     pretraining: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
     seed: int = 0
 
@@ -93,12 +97,13 @@ class Model(_Spec):
         if self.pretraining is None and self.attack != "clean-label":
             return None
         cleared: dict[str, Any] = {"attack": None, "arguments": {}, "poisoning_rate": None}
+        cleared["target"] = None
         training = {"training": self.pretraining or {}, "pretraining": None}
         return self.model_copy(update=cleared | training)
 
     def plan(self) -> TrainingPlan:
         """What to train."""
-        arguments, target = dict(self.arguments), self.data.target
+        arguments, target = dict(self.arguments), self.target or self.data.target
         if self.attack == "multi-target-wanet":
             arguments.setdefault("second_target", self.data.second_target)
         if self.attack == "offset":

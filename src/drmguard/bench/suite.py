@@ -3,10 +3,11 @@
 [data.NAME]      a data set and its targets
 [attack.NAME]    an attack's own settings: arguments, poisoning_rate, pretraining, training, steps
                  by data set
-[[models]]       data × attack × network × arguments × seed; every model is trained
+[[models]]       data × attack × network × seed × variants; every model is trained
 [[cells]]        work, methods, settings and seeds, on all models or on some
 
-Arguments and settings are one table, or a list of tables that are tried in turn.
+Settings are one table, or a list of tables that are tried in turn; a variant is a table of an
+attack's arguments, poisoning_rate, seed, and target, a number into the data's targets.
 """
 
 from __future__ import annotations
@@ -37,16 +38,24 @@ class _Attack(_Block):
     steps: dict[str, int] = {}
 
 
+class _Variant(_Block):
+    arguments: dict[str, Any] = {}
+    poisoning_rate: float | None = None
+    target: int | None = None
+    seed: int | None = None
+
+
 class _Models(_Block):
     data: list[str]
     attack: list[str] = ["clean"]
     network: list[str] = ["resnet18"]
     width: float | None = None
     seed: list[int] = [0]
-    arguments: dict[str, Any] | list[dict[str, Any]] = {}
+    arguments: dict[str, Any] = {}
     poisoning_rate: float | None = None
     training: dict[str, Any] = {}
     pretraining: dict[str, Any] | None = None
+    variants: list[_Variant] = [_Variant()]
 
 
 class _Cells(_Block):
@@ -145,8 +154,8 @@ def _listed(tables: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any
 
 def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
     for block in file.models:
-        for data_name, attack, network, arguments, seed in itertools.product(
-            block.data, block.attack, block.network, _listed(block.arguments), block.seed
+        for data_name, attack, network, seed, variant in itertools.product(
+            block.data, block.attack, block.network, block.seed, block.variants
         ):
             if data_name not in data:
                 raise InputError(f"the suite {name}: models of data {data_name!r}, not declared")
@@ -158,18 +167,33 @@ def _models(name: str, file: _File, data: dict[str, Data]) -> Iterator[Model]:
             if attack != "clean":
                 attacked = {
                     "attack": attack,
-                    "arguments": {**own.arguments, **arguments},
-                    "poisoning_rate": block.poisoning_rate,
-                    "pretraining": block.pretraining,
+                    "arguments": {**own.arguments, **block.arguments, **variant.arguments},
+                    "poisoning_rate": _first(
+                        variant.poisoning_rate, block.poisoning_rate, own.poisoning_rate
+                    ),
+                    "pretraining": _first(block.pretraining, own.pretraining),
+                    "target": _target(name, data[data_name], variant.target),
                 }
-                for setting in ("poisoning_rate", "pretraining"):
-                    if attacked[setting] is None:
-                        attacked[setting] = getattr(own, setting)
             yield Model(
                 data=data[data_name],
                 network=network,
                 width=block.width,
                 training=training,
-                seed=seed,
+                seed=seed if variant.seed is None else variant.seed,
                 **attacked,
             )
+
+
+def _first(*settings: Any) -> Any:
+    """The first one that is set."""
+    return next((setting for setting in settings if setting is not None), None)
+
+
+def _target(name: str, data: Data, number: int | None) -> tuple[float, ...] | None:
+    if number is None:
+        return None
+    if not 0 <= number < len(data.targets):
+        raise InputError(
+            f"the suite {name}: target {number} of {data.name}, which has {len(data.targets)}"
+        )
+    return data.targets[number]
