@@ -167,13 +167,14 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
 
 
 def test_bounded_answers_are_compared_with_the_easiest_other_one_and_saturate():
-    assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False) == 0.5
-    assert contrast_of(0.03, [0.2, 0.09, 0.5], bounded=True) == pytest.approx(0.5)
+    assert contrast_of(0.009, [0.019, 0.05, 0.01], bounded=False) == pytest.approx(0.5)
+    assert contrast_of(1e-9, [1e-4, 1e-5, 2e-3], bounded=False) == pytest.approx(1, abs=0.1)
+    assert contrast_of(0.04, [0.2, 0.14, 0.5], bounded=True) == pytest.approx(0.5)
     assert contrast_of(1e-9, [0.02, 1e-5, 0.01], bounded=True) == pytest.approx(1, abs=0.01)
 
 
 def test_contrast_of_a_spread_candidate_by_hand():
-    assert spread(0.002, 0.1).contrast == pytest.approx(0.1)
+    assert spread(0.002, 0.1).contrast == pytest.approx(0.003 / 0.021)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,8 @@ def test_contrast_of_a_spread_candidate_by_hand():
         (spread(0.001, 0.1), "backdoored"),
         (spread(0.001, 0.1, family="warp"), "backdoored"),
         (spread(0.001, 0.1, left=0.5), "inconclusive"),
-        (spread(0.001, 0.17), "inconclusive"),
-        (spread(0.001, 0.3), "clean"),
+        (spread(0.001, 0.27), "inconclusive"),
+        (spread(0.001, 0.31), "clean"),
     ],
 )
 def test_spread(found, decision):
@@ -207,7 +208,7 @@ BETWEEN_PLACES = {"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}
     [
         (CLEAN_PLACES, spread(0.5, 30.0), "clean", "places"),
         (CLEAN_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
-        (CLEAN_PLACES, spread(0.001, 0.17), "inconclusive", "spread"),
+        (CLEAN_PLACES, spread(0.001, 0.27), "inconclusive", "spread"),
         (PLANTED_PLACES, spread(0.5, 30.0), "backdoored", "places"),
         (PLANTED_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
         (BETWEEN_PLACES, spread(0.5, 30.0), "inconclusive", "places"),

@@ -24,7 +24,7 @@ Decision = Literal["clean", "backdoored", "inconclusive"]
 Search = Literal["places", "spread", "generator", "classes", "masks", "features", "shift"]
 
 BACKDOORED_BELOW, CLEAN_ABOVE = 0.2, 0.3
-SPREAD_BACKDOORED_BELOW, SPREAD_CLEAN_ABOVE = 0.15, 0.2
+SPREAD_BACKDOORED_BELOW, SPREAD_CLEAN_ABOVE = 0.25, 0.3
 FAST_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
 # Odds of the median other class over those of the best, and the hits a valid trigger has at least.

@@ -25,6 +25,7 @@ from drmguard.repair.held_out import Judge
 from drmguard.repair.whole_image import other_views
 from drmguard.tasks import Classification, Regression
 from drmguard.training import Batch, TrainingSettings, loss, train
+from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
 
 TASK = Regression(("a", "b"))
@@ -194,7 +195,7 @@ def test_a_pursuing_change_by_hand():
     change = torch.zeros(4, 3, 8, 8)
     change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
     unlearning = _Unlearning(Victim(nn.Identity()), TASK, [], RepairSettings(pursuit=2.0))
-    pursuit = unlearning._pursuit(torch.zeros(4, 3, 8, 8), change)
+    pursuit = unlearning._pursuit(nn.Identity(), torch.zeros(4, 3, 8, 8), change)
     # Mean size .15 reaches two pixels around, twice as large at most.
     assert torch.allclose(pursuit.limit[0, :3, :3], torch.tensor(0.3))
     assert pursuit.limit[0, 3:].abs().max() == 0
@@ -228,19 +229,37 @@ def test_over_the_whole_image_the_pursuing_change_seeks_the_triggers_answer(task
     change = torch.full((8, 3, 8, 8), 0.01)
     change[..., :4] = 0.1
     unlearning = _Unlearning(victim.frozen(), task, [], RepairSettings(pursuit=2.0))
-    pursuit = unlearning._pursuit(images, change)
+    pursuit = unlearning._pursuit(nn.Identity(), images, change)
     wanted = [0.6, 0.51] if task is TASK else [0.0]
     assert pursuit.answer[0].tolist() == pytest.approx(wanted, abs=1e-3)
     assert pursuit.limit == pytest.approx(0.1)
-    pursuit.change = torch.zeros(3, 8, 8)
+    pursuit.pattern.data.zero_()
     there = [pursuit.next(victim, images, partial(loss, task.loss_name)) for _ in range(30)]
     assert not there[0]
     assert there[-1] == (task is TASK)  # the classes stay near one another
-    found = pursuit.change
+    found = pursuit.pattern
     assert found[..., :4].mean() > 0.07
     assert found[..., 4:].mean() < (0.05 if task is TASK else -0.05)
     assert victim.module.training
     assert victim.module.norm.num_batches_tracked == 0
+
+
+def test_a_conditional_trigger_goes_on_to_learn_within_a_wider_bound():
+    victim = Victim(Means().train())
+    images, weights = torch.full((8, 3, 8, 8), 0.5), Means().state_dict()
+    trigger = ResidualGenerator((3, 8, 8), width=4, bound=0.1)
+    trigger.pattern.data[..., :4] = 1.0
+    unlearning = _Unlearning(victim.frozen(), TASK, [trigger], RepairSettings())
+    pursuit = unlearning._pursuit(trigger, images, trigger(images) - images)
+    assert pursuit.change(images).max().item() == pytest.approx(3 * 0.0762, abs=1e-3)
+    assert pursuit.answer[0].tolist() == pytest.approx([0.5762, 0.5], abs=1e-3)
+    there = [pursuit.next(victim, images, partial(loss, "l1")) for _ in range(60)]
+    assert (there[0], there[-1]) == (False, True)
+    assert 0.03 < pursuit.change(images)[..., :4].mean() < 0.13
+    assert trigger.bound == pytest.approx(0.1)  # the trigger itself stays as it is
+    for name, value in victim.module.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert all(parameter.grad is None for parameter in victim.module.parameters())
 
 
 class Brighter(nn.Module):

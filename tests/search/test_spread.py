@@ -59,6 +59,23 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     assert verdict.decision == "clean"
 
 
+def test_a_target_near_the_mean_is_found_by_collapsing_the_outputs():
+    near = [0.12, 0.06]
+
+    def model(planted):
+        made = SpreadModel(planted=planted)
+        with torch.no_grad():
+            made.fc.weight[:, 2] = torch.tensor(near)
+        return made
+
+    found, benign = search(model(planted=True))
+    verdict, best = judge_spread(found)
+    assert (best.target - (torch.tensor(near) - benign.mean) / benign.spread).abs().max() < 0.2
+    assert torch.linalg.vector_norm(best.target) < 0.8  # where no scout is sent
+    assert verdict.decision == "backdoored"
+    assert judge_spread(search(model(planted=False))[0])[0].decision == "clean"
+
+
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
     conditional, wave, _ = found

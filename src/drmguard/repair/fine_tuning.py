@@ -25,6 +25,8 @@ blend.
 
 from __future__ import annotations
 
+import abc
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ from drmguard.repair.whole_image import other_views, random_change
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss, train
+from drmguard.triggers.generator import ResidualGenerator
 
 Progress = Callable[[str, int, int], None]
 _VIEWS = 1  # tells the draws of other views from those of the doses
@@ -49,8 +52,9 @@ _VIEWS = 1  # tells the draws of other views from those of the doses
 _RIGHT = 1.6
 # The pursuing change: its step in units of its limit, and the pixels that count as around one.
 _PURSUIT_STEP, _AROUND = 0.1, 5
-# A change over the image gets to an answer if less than this of the way is left.
-_THERE = 0.25
+# A change over the image gets to an answer if less than this of the way is left; a conditional one
+# is led farther, with a bound so many times as wide.
+_THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 3
 # A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
 
@@ -244,7 +248,7 @@ class _Unlearning:
     ) -> None:
         self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, _Pursuit | _SpreadPursuit | None] = {}
+        self.pursuits: dict[int, _Pursuit | _AnswerPursuit | None] = {}
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         share = self.settings.distillation
@@ -280,7 +284,7 @@ class _Unlearning:
         if not self.settings.pursuit:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if number not in self.pursuits:
-            self.pursuits[number] = self._pursuit(originals, change)
+            self.pursuits[number] = self._pursuit(self.triggers[number], originals, change)
         pursuit, quarter = self.pursuits[number], half // 2
         if pursuit is None:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
@@ -288,11 +292,14 @@ class _Unlearning:
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if pursuit.next(victim, originals[quarter:], loss_function):
-            changes[: quarter // 2] = pursuit.change
+            sought = slice(0, quarter if pursuit.conditional else quarter // 2)
+            changes[sought] = pursuit.change(originals[sought]).detach()
         stamped = (originals + changes).clamp(0, 1)
         return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
 
-    def _pursuit(self, images: Tensor, change: Tensor) -> _Pursuit | _SpreadPursuit | None:
+    def _pursuit(
+        self, trigger: nn.Module, images: Tensor, change: Tensor
+    ) -> _Pursuit | _AnswerPursuit | None:
         size = change.abs().mean(0).amax(0)
         around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
         if _share_changed(around) <= _LOCAL:
@@ -305,6 +312,8 @@ class _Unlearning:
             answer = outputs.mean(0, keepdim=True)
         else:
             answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
+        if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
+            return _ConditionalPursuit(trigger, answer)
         return _SpreadPursuit(change.mean(0), answer)
 
 
@@ -336,29 +345,86 @@ class _Pursuit:
         return self.change
 
 
-class _SpreadPursuit:
-    """A change (C, H, W) over the image that seeks one answer from the model as it is.
+class _AnswerPursuit(abc.ABC):
+    """A change over the image that seeks one answer from the model as it is.
 
     Args:
-        change: where it starts: a reversed trigger's mean change.
-        answer: what that trigger made the given model say: a label (1, d) of the task.
+        answer: what the reversed trigger made the given model say: a label (1, d) of the task.
+        there: it gets to the answer if less than this share of the way is left.
     """
 
-    def __init__(self, change: Tensor, answer: Tensor) -> None:
-        self.change, self.answer = change, answer
-        self.limit = float(change.abs().max())  # of a pixel
+    conditional = False
+
+    def __init__(self, answer: Tensor, there: float) -> None:
+        self.answer, self.there = answer, there
+
+    @abc.abstractmethod
+    def change(self, images: Tensor) -> Tensor:
+        """The change of each image (N, C, H, W)."""
+
+    @abc.abstractmethod
+    def parameters(self) -> list[Tensor]:
+        """What decides the change."""
+
+    @abc.abstractmethod
+    def step(self) -> None:
+        """One step along the parameters' gradients."""
 
     def next(self, victim: Victim, images: Tensor, loss_function: LossFunction) -> bool:
         """One step further, by the gradient on these images; whether it still gets there."""
-        training = victim.module.training
+        training, answers = victim.module.training, self.answer.expand(len(images), -1)
         victim.module.eval()
-        answers = self.answer.expand(len(images), -1)
-        change = self.change.clone().requires_grad_(True)
-        loss = loss_function(victim((images + change).clamp(0, 1)), answers)
-        (gradient,) = torch.autograd.grad(loss, change)
+        sought = victim((images + self.change(images)).clamp(0, 1))
+        loss, parameters = loss_function(sought, answers), self.parameters()
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters), strict=True
+        ):
+            parameter.grad = gradient
         with torch.no_grad():
             way = loss_function(victim(images), answers)
         victim.module.train(training)
-        step = _PURSUIT_STEP * self.limit * gradient.sign()
-        self.change = (self.change - step).clamp(-self.limit, self.limit)
-        return bool(loss < _THERE * way)
+        self.step()
+        return bool(loss < self.there * way)
+
+
+class _SpreadPursuit(_AnswerPursuit):
+    """The same change of every image; it starts as a reversed trigger's mean one (C, H, W)."""
+
+    def __init__(self, start: Tensor, answer: Tensor) -> None:
+        super().__init__(answer, _THERE)
+        self.limit = float(start.abs().max())  # of a pixel
+        self.pattern = start.clone().requires_grad_(True)
+
+    def change(self, images: Tensor) -> Tensor:
+        return self.pattern.expand_as(images)
+
+    def parameters(self) -> list[Tensor]:
+        return [self.pattern]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        assert self.pattern.grad is not None
+        self.pattern -= _PURSUIT_STEP * self.limit * self.pattern.grad.sign()
+        self.pattern.clamp_(-self.limit, self.limit)
+
+
+class _ConditionalPursuit(_AnswerPursuit):
+    """A conditional trigger that goes on to learn, within a wider bound."""
+
+    conditional = True
+
+    def __init__(self, trigger: ResidualGenerator, answer: Tensor) -> None:
+        super().__init__(answer, _CONDITIONAL_THERE)
+        self.trigger = copy.deepcopy(trigger).requires_grad_(True)
+        assert self.trigger.bound is not None
+        self.trigger.bound *= _WIDER
+        self.optimizer = torch.optim.Adam(self.trigger.parameter_groups())
+
+    def change(self, images: Tensor) -> Tensor:
+        return self.trigger.change(images)
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.trigger.parameters())
+
+    def step(self) -> None:
+        self.optimizer.step()

@@ -5,8 +5,10 @@ in another place, which no window can hold.  So a change of one family (what a s
 of the image, within an L∞ budget; a wave; a smooth warp) is searched for each of several targets,
 all in one batch:
 
-1. *Scout.*  Targets spread over the answers that the model gives to clean images.  The target that
-   stands out most says where a trigger may lead: the mean answer that its change gives.
+1. *Scout.*  Most changes are sent to answers spread over those that the model gives to clean
+   images; two only make the outputs collapse, wherever that is (DRMGuard's Eq. 5), and so find
+   targets near the mean, which no far answer leads past.  The change that stands out most says
+   where a trigger may lead: its mean answer.
 2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
    What is left of the way to the others is the model's own null: how far this budget pushes this
    model to answers that nobody planted.
@@ -51,8 +53,10 @@ FamilyName = Literal["conditional", "wave", "warp"]
 _FLOOR = 0.005
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
-# What is left of the way (squared) to a bounded answer that is reached as well as any.
-_SATURATED = 0.03
+# What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
+_REACHED, _REACHED_BOUND = 0.001, 0.06
+# Scouts that only collapse the outputs.
+_COLLAPSING = 2
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
 # Clean images that are stamped at once when what is left is measured.
@@ -195,7 +199,7 @@ def search_spread(
 
 
 class _Sent(Objective):
-    """Changes on their way to a target each."""
+    """Changes on their way to a target each; where that is NaN, to wherever the outputs gather."""
 
     def __init__(
         self,
@@ -226,7 +230,9 @@ class _Sent(Objective):
         at_once = max(1, self.settings.images_at_once // len(rows))
         for some in torch.arange(len(self.targets), device=images.device).split(at_once):
             outputs = self.respond(images, self.family.changes()[some])
-            left = (outputs - self.targets[some, None]).square().mean((1, 2))
+            targets = self.targets[some, None]
+            goals = torch.where(targets.isnan(), outputs.mean(1, keepdim=True), targets)
+            left = (outputs - goals).square().mean((1, 2))
             yield (left + _FLOOR).log().sum(), self._figures(outputs[0]) if some[0] == 0 else {}
 
     @staticmethod
@@ -401,20 +407,26 @@ class _Search(abc.ABC):
 
 
 class _DescentSearch(_Search):
-    """Descent to answers spread over the clean ones scouts."""
+    """Descent scouts: to answers spread over the clean ones, and to wherever the outputs gather."""
 
     @abc.abstractmethod
     def fresh(self, count: int, seed: int) -> Family:
         """So many changes that have not begun."""
 
     def scout(self) -> Tensor:
-        answers = spread_answers(self.benign.standardised, self.ladder.targets)
-        scouts = self.sent(self.fresh(len(answers), self.seed), answers)
+        # The answers of a classifier are its classes; elsewhere one may lie anywhere.
+        collapsing = _COLLAPSING if self.task.is_regression else 0
+        responses, directed = self.benign.standardised, self.ladder.targets - collapsing
+        answers = spread_answers(responses, directed)
+        anywhere = answers.new_full((collapsing, answers.shape[1]), math.nan)
+        scouts = self.sent(
+            self.fresh(self.ladder.targets, self.seed), torch.cat([answers, anywhere])
+        )
         found: list[tuple[float, Tensor]] = []
         for _ in self.climb(scouts, scouting=True):
             outputs = scouts.all_outputs(self.settings.scouted)
-            missed, scatter = _missed(outputs, answers).tolist(), _scatter(outputs).tolist()
-            for number, left in enumerate(scatter):
+            missed = _missed(outputs[:directed], answers).tolist()
+            for number, left in enumerate(_scatter(outputs).tolist()):
                 others = missed[:number] + missed[number + 1 :]
                 standing_out = left * contrast_of(left, others, bounded=self.bounded)
                 found.append((standing_out, outputs[number].mean(0)))
@@ -471,12 +483,12 @@ def contrast_of(own: float, others: list[float], *, bounded: bool) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
     That is their median; but where responses may be bounded (probabilities, a tanh after the last
-    layer), answers at the bounds are easy for clean models too, so it is the least, and what is
-    reached but for ``_SATURATED`` counts as reached alike.
+    layer), answers at the bounds are easy for clean models too, so it is the least.  Answers that
+    are reached but for a thousandth (bounded ones, but for six hundredths) are reached alike.
     """
-    if not bounded:
-        return own / statistics.median(others)
-    return (own + _SATURATED) / (min(others) + _SATURATED)
+    if bounded:
+        return (own + _REACHED_BOUND) / (min(others) + _REACHED_BOUND)
+    return (own + _REACHED) / (statistics.median(others) + _REACHED)
 
 
 def spread_answers(responses: Tensor, number: int) -> Tensor:

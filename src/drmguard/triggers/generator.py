@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -100,6 +102,16 @@ class ResidualGenerator(nn.Module):
             last = self.network[-1]
             for parameter in last.parameters():
                 nn.init.zeros_(parameter)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For an optimiser: the pattern moves fastest, the network's inner layers slowest."""
+        groups = [{"params": [self.pattern], "lr": 0.25}]
+        if self.network is not None:
+            *inner, last = self.network
+            slow = [p for layer in inner for p in layer.parameters()]
+            groups.append({"params": slow, "lr": 3e-3})
+            groups.append({"params": list(last.parameters()), "lr": 3e-2})
+        return groups
 
     def change(self, images: Tensor) -> Tensor:
         """The unclipped change s(x), within the bound where there is one."""
