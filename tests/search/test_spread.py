@@ -11,9 +11,7 @@ from drmguard.search.patterns import Conditionals, Warps, Waves, probing_waves
 from drmguard.search.spread import (
     Ladder,
     SpreadSettings,
-    answers_elsewhere,
     search_spread,
-    spread_answers,
     spread_settings,
 )
 from drmguard.tasks import Regression
@@ -199,19 +197,6 @@ def test_every_probing_wave_is_tried_in_every_direction_and_phase():
     lengths = torch.linalg.vector_norm(frequencies, dim=1)
     assert sorted(set(lengths.round().tolist())) == [1, 2, 3]
     assert sorted(set(phases.tolist())) == [0, 0.25, 0.5, 0.75]
-
-
-def test_answers_are_spread_and_elsewhere():
-    responses = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
-    answers = spread_answers(responses, 6)
-    assert answers.shape == (6, 2)
-    assert (torch.pdist(answers) > 0.5).all()
-    answer = torch.tensor([1.5, 0.0])
-    others = answers_elsewhere(responses, answer, 5)
-    assert others.shape == (5, 2)
-    assert (torch.linalg.vector_norm(others - answer, dim=1) > 0.9).all()
-    norms = torch.linalg.vector_norm(others, dim=1)
-    assert ((norms > 0.75) & (norms < 2.1)).all()
 
 
 def test_large_images_take_fewer_passes():

@@ -29,7 +29,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,6 +39,13 @@ from torch import Tensor, nn
 from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
+from drmguard.search.answers import (
+    answers_elsewhere,
+    contrast_of,
+    missed,
+    scatter,
+    spread_answers,
+)
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
@@ -51,10 +57,6 @@ FamilyName = Literal["conditional", "wave", "warp"]
 
 # Below this the logarithm of what is left of the way stops pulling.
 _FLOOR = 0.005
-# An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
-_NEAREST = 0.3
-# What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
-_REACHED, _REACHED_BOUND = 0.001, 0.06
 # Scouts that only collapse the outputs.
 _COLLAPSING = 2
 # A warp moves a pixel by at most this share of the side.
@@ -267,21 +269,6 @@ class _Sent(Objective):
         )
 
 
-def _missed(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared distance (…) of outputs (…, n, d) from targets (…, d), in squared ways."""
-    return (outputs - targets.unsqueeze(-2)).square().mean((-2, -1)) / _way(targets)
-
-
-def _scatter(outputs: Tensor) -> Tensor:
-    """Mean squared distance (…) of outputs (…, n, d) from their mean, in squared ways to it."""
-    return _missed(outputs, outputs.mean(-2))
-
-
-def _way(answers: Tensor) -> Tensor:
-    """Squared distance (…) of answers (…, d) from the clean mean."""
-    return answers.square().mean(-1).clamp(min=_NEAREST)
-
-
 @dataclass(frozen=True)
 class _Rung:
     """Where the compared changes stand on one rung of the ladder."""
@@ -336,10 +323,10 @@ class _Search(abc.ABC):
         for run, budget in self.climb(compared, scouting=False):
             trace += run.trace
             outputs = compared.all_outputs(self.settings.measured)
-            left = _missed(outputs, targets)
+            left = missed(outputs, targets)
             # The scouted answer is near the planted one at best, where the outputs then gather:
             # what counts of it is how closely they do, not how near to the guess.
-            left[0] = _scatter(outputs[0])
+            left[0] = scatter(outputs[0])
             shares = left.tolist()
             contrast = contrast_of(shares[0], shares[1:], bounded=self.bounded)
             variance = float(outputs[0].var(0, correction=0).mean())
@@ -425,9 +412,9 @@ class _DescentSearch(_Search):
         found: list[tuple[float, Tensor]] = []
         for _ in self.climb(scouts, scouting=True):
             outputs = scouts.all_outputs(self.settings.scouted)
-            missed = _missed(outputs[:directed], answers).tolist()
-            for number, left in enumerate(_scatter(outputs).tolist()):
-                others = missed[:number] + missed[number + 1 :]
+            others_left = missed(outputs[:directed], answers).tolist()
+            for number, left in enumerate(scatter(outputs).tolist()):
+                others = others_left[:number] + others_left[number + 1 :]
                 standing_out = left * contrast_of(left, others, bounded=self.bounded)
                 found.append((standing_out, outputs[number].mean(0)))
         return min(found, key=lambda one: one[0])[1]
@@ -465,11 +452,11 @@ class _WaveSearch(_Search):
         waves = self._waves(self.frequencies, self.phases)
         probes = self.sent(waves, torch.empty(0))
         self.outputs = probes.all_outputs(self.settings.probed)
-        self.best = _scatter(self.outputs).argmin()
+        self.best = scatter(self.outputs).argmin()
         return self.outputs[self.best].mean(0)
 
     def starts(self, targets: Tensor) -> Family:
-        nearest = _missed(self.outputs[None], targets[:, None]).argmin(1)
+        nearest = missed(self.outputs[None], targets[:, None]).argmin(1)
         nearest[0] = self.best
         chosen = nearest.cpu()
         return self._waves(self.frequencies[chosen], self.phases[chosen])
@@ -477,45 +464,3 @@ class _WaveSearch(_Search):
     def _waves(self, frequencies: Tensor, phases: Tensor) -> Waves:
         (budget,) = self.ladder.budgets
         return Waves(frequencies, phases, self.image_shape, budget)
-
-
-def contrast_of(own: float, others: list[float], *, bounded: bool) -> float:
-    """What is left of the way to one answer, over what is left of it to others.
-
-    That is their median; but where responses may be bounded (probabilities, a tanh after the last
-    layer), answers at the bounds are easy for clean models too, so it is the least.  Answers that
-    are reached but for a thousandth (bounded ones, but for six hundredths) are reached alike.
-    """
-    if bounded:
-        return (own + _REACHED_BOUND) / (min(others) + _REACHED_BOUND)
-    return (own + _REACHED) / (statistics.median(others) + _REACHED)
-
-
-def spread_answers(responses: Tensor, number: int) -> Tensor:
-    """Clean answers (N, d) spread over their range, away from the mean: (number, d)."""
-    norms = torch.linalg.vector_norm(responses, dim=1)
-    away = responses[norms >= 0.6 * math.sqrt(responses.shape[1])]
-    pool = away if len(away) else responses
-    norms = torch.linalg.vector_norm(pool, dim=1)
-    first = pool[(norms - norms.quantile(0.8)).abs().argmin()]
-    return _farthest(pool, first[None], number)
-
-
-def answers_elsewhere(responses: Tensor, answer: Tensor, number: int) -> Tensor:
-    """Clean answers (number, d) unlike ``answer``, where possible about as far from the mean."""
-    radius = torch.linalg.vector_norm(answer)
-    norms = torch.linalg.vector_norm(responses, dim=1)
-    elsewhere = torch.linalg.vector_norm(responses - answer, dim=1) > 0.6 * radius
-    alike = elsewhere & (norms > 0.5 * radius) & (norms < 1.4 * radius)
-    pool = next(
-        (responses[which] for which in (alike, elsewhere) if int(which.sum()) >= number), responses
-    )
-    return _farthest(pool, answer[None], number + 1)[1:]
-
-
-def _farthest(pool: Tensor, chosen: Tensor, number: int) -> Tensor:
-    """``chosen`` and those of the pool that lie farthest from all chosen, ``number`` in all."""
-    while len(chosen) < number:
-        distance = torch.cdist(pool, chosen).amin(1)
-        chosen = torch.cat([chosen, pool[distance.argmax()][None]])
-    return chosen

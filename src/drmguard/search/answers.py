@@ -1,0 +1,74 @@
+"""Answers that a model is sent to: which ones, and how much of the way to them is left.
+
+All are standardised by the clean responses, so the clean mean is 0 and the clean spread 1.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import torch
+from torch import Tensor
+
+# An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
+_NEAREST = 0.3
+# What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
+_REACHED, _REACHED_BOUND = 0.001, 0.06
+
+
+def missed(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance (…) of outputs (…, n, d) from targets (…, d), in squared ways."""
+    return (outputs - targets.unsqueeze(-2)).square().mean((-2, -1)) / _way(targets)
+
+
+def scatter(outputs: Tensor) -> Tensor:
+    """Mean squared distance (…) of outputs (…, n, d) from their mean, in squared ways to it."""
+    return missed(outputs, outputs.mean(-2))
+
+
+def _way(answers: Tensor) -> Tensor:
+    """Squared distance (…) of answers (…, d) from the clean mean."""
+    return answers.square().mean(-1).clamp(min=_NEAREST)
+
+
+def contrast_of(own: float, others: list[float], *, bounded: bool) -> float:
+    """What is left of the way to one answer, over what is left of it to others.
+
+    That is their median; but where responses may be bounded (probabilities, a tanh after the last
+    layer), answers at the bounds are easy for clean models too, so it is the least.  Answers that
+    are reached but for a thousandth (bounded ones, but for six hundredths) are reached alike.
+    """
+    if bounded:
+        return (own + _REACHED_BOUND) / (min(others) + _REACHED_BOUND)
+    return (own + _REACHED) / (statistics.median(others) + _REACHED)
+
+
+def spread_answers(responses: Tensor, number: int) -> Tensor:
+    """Clean answers (N, d) spread over their range, away from the mean: (number, d)."""
+    norms = torch.linalg.vector_norm(responses, dim=1)
+    away = responses[norms >= 0.6 * math.sqrt(responses.shape[1])]
+    pool = away if len(away) else responses
+    norms = torch.linalg.vector_norm(pool, dim=1)
+    first = pool[(norms - norms.quantile(0.8)).abs().argmin()]
+    return _farthest(pool, first[None], number)
+
+
+def answers_elsewhere(responses: Tensor, answer: Tensor, number: int) -> Tensor:
+    """Clean answers (number, d) unlike ``answer``, where possible about as far from the mean."""
+    radius = torch.linalg.vector_norm(answer)
+    norms = torch.linalg.vector_norm(responses, dim=1)
+    elsewhere = torch.linalg.vector_norm(responses - answer, dim=1) > 0.6 * radius
+    alike = elsewhere & (norms > 0.5 * radius) & (norms < 1.4 * radius)
+    pool = next(
+        (responses[which] for which in (alike, elsewhere) if int(which.sum()) >= number), responses
+    )
+    return _farthest(pool, answer[None], number + 1)[1:]
+
+
+def _farthest(pool: Tensor, chosen: Tensor, number: int) -> Tensor:
+    """``chosen`` and those of the pool that lie farthest from all chosen, ``number`` in all."""
+    while len(chosen) < number:
+        distance = torch.cdist(pool, chosen).amin(1)
+        chosen = torch.cat([chosen, pool[distance.argmax()][None]])
+    return chosen
