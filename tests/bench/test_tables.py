@@ -57,6 +57,29 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     )
 
 
+def test_the_zoo_has_a_page_of_its_own(tmp_path):
+    varied = {"target": (0.1, 0.2), "poisoning_rate": 0.05, "arguments": {"side": 3}}
+    own = [
+        result.model_copy(
+            update={
+                "cell": result.cell.model_copy(
+                    update={"model": result.cell.model.model_copy(update=varied)}
+                )
+            }
+        )
+        if result.cell.model.attack
+        else result
+        for result in results()
+    ]
+    suites = [Suite("zoo", "these", tuple(r.cell for r in own)), suite_of(results()[:4])]
+    page = write_tables(suites, own, tmp_path).read_text()
+    assert "| badnets |" not in page  # the other suite has clean models alone
+    zoo = (tmp_path / "zoo.md").read_text()
+    assert "| badnets | 2 + 2 | 1 | 1 | 1 | 1 | 0 | 50% (15%–85%) | 0.750" in zoo
+    row = "| gaze | badnets | 1 | (0.1, 0.2) | 0.05 | side 3 | 3 | 0.5 | **clean** | – | 1.5 | – |"
+    assert row in zoo
+
+
 def test_statistics_against_known_values():
     wilson = share(19, 20)  # the paper's 19 of 20: 76 to 99 %
     assert (round(wilson.low, 2), round(wilson.high, 2)) == (0.76, 0.99)

@@ -1,4 +1,4 @@
-"""docs/benchmark.md and its plots, from the results alone: nothing is typed by hand."""
+"""docs/benchmark.md with its plots, attacks.md and zoo.md, from results: nothing typed by hand."""
 
 from __future__ import annotations
 
@@ -56,20 +56,34 @@ run small` and `drmguard bench tables`.
 """
 
 
-def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
-    """Write ``benchmark.md``, its plots and ``attacks.md`` under ``docs``.
+_ZOO = """# The zoo
 
-    Only results of the suites' cells are shown: what a changed setting has left behind is not.
-    The same results give the same bytes.
+Models that differ in everything: the place, size, colour and strength of the trigger, its target
+(far from the labels' mean and near it), the poisoning rate and the seed (suite `zoo`). Attacks but
+Clean Label fine-tune clean models of the zoo for some hundred steps. No threshold and no setting
+was chosen on these models, but where the text of [detection](detection.md) names one. Written by
+`drmguard bench run zoo` and `drmguard bench tables`.
+"""
+
+
+def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
+    """Write ``benchmark.md``, its plots, ``attacks.md`` and ``zoo.md`` under ``docs``.
+
+    The suite ``zoo`` has a page of its own, since it repeats no setting.  Only results of the
+    suites' cells are shown: what a changed setting has left behind is not.  The same results give
+    the same bytes.
     """
-    keys = {cell.key for suite in suites for cell in suite.cells}
-    results = [result for result in results if result.cell.key in keys]
+    zoo = _of([suite for suite in suites if suite.name == "zoo"], results)
+    if zoo:
+        write_text(docs / "zoo.md", _zoo_page([r for r in zoo if r.status == "done"]))
+    covered = _coverage(suites, results)
+    results = _of([suite for suite in suites if suite.name != "zoo"], results)
     done = [result for result in results if result.status == "done"]
     scans = [result for result in done if result.cell.work == "scan"]
     write_text(docs / "attacks.md", _attacks_page(done, docs))
     if mesa := mesa_page(done, docs):
         write_text(docs / "mesa.md", mesa)
-    text = [_INTRODUCTION, _coverage(suites, results), "## The published tables\n"]
+    text = [_INTRODUCTION, covered, "## The published tables\n"]
     text += [_PUBLISHED, *published_sections(done)]
     if scans:
         text += _plots(scans, docs / "benchmark")
@@ -85,6 +99,63 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
     path = docs / "benchmark.md"
     write_text(path, "\n".join(text).rstrip() + "\n")
     return path
+
+
+def _of(suites: Sequence[Suite], results: Sequence[Result]) -> list[Result]:
+    keys = {cell.key for suite in suites for cell in suite.cells}
+    return [result for result in results if result.cell.key in keys]
+
+
+def _zoo_page(done: Sequence[Result]) -> str:
+    """``zoo.md``: what each method decides, every model with its settings, and its repairs."""
+    scans = [r for r in done if r.cell.work == "scan"]
+    text = [_ZOO, *_identification_tables(scans), *_zoo_models(done)]
+    text += _repair_tables([r for r in done if r.cell.work == "repair"])
+    return "\n".join(text).rstrip() + "\n"
+
+
+def _zoo_models(done: Sequence[Result]) -> list[str]:
+    """Every model: its settings, how well its attack takes, and what ``auto`` says of it."""
+    verdicts = {
+        r.cell.model.key: r.measured
+        for r in done
+        if (r.cell.work, r.cell.method, r.cell.settings) == ("scan", "auto", {})
+    }
+    text = [
+        "## Every model\n",
+        "Verdict and score (over its threshold: below 1 is backdoored) of `auto`.\n",
+        "| data | attack | seed | target | rate | arguments | RE | AE | verdict | search | score "
+        "| target error (σ) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows = []
+    for result in (r for r in done if r.cell.work == "train"):
+        model, m = result.cell.model, result.measured
+        found = verdicts.get(model.key, {})
+        decision = found.get("decision", "–")
+        wrong = decision != ("clean" if model.attack is None else "backdoored")
+        words = ", ".join(f"{k} {_in_short(v)}" for k, v in sorted(model.arguments.items()))
+        rows.append(
+            (
+                *(model.data.name, model.attack or "clean", str(model.seed)),
+                _in_short(model.target) if model.target else "",
+                "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
+                *(words, _shown(m["RE"]), _shown(m.get("AE"))),
+                f"**{decision}**" if wrong and found else decision,
+                *(str(found.get("search", "–")), _shown(found.get("suspicion"))),
+                _shown(found.get("target_error_sd"), 2),
+            )
+        )
+    order = {name: number for number, name in enumerate(_ATTACKS)}
+    rows.sort(key=lambda row: (row[0], order.get(row[1], 99), row[2]))
+    return [*text, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _in_short(value: Any) -> str:
+    """A setting in a few characters."""
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(_in_short(one) for one in value) + ")"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plots(scans: Sequence[Result], folder: Path) -> list[str]:

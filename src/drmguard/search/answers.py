@@ -13,8 +13,8 @@ from torch import Tensor
 
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
-# What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
-_REACHED, _REACHED_BOUND = 0.001, 0.06
+# What is left of the way (squared) to a bounded answer that is reached as well as any.
+_SATURATED = 0.06
 
 
 def missed(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -36,12 +36,12 @@ def contrast_of(own: float, others: list[float], *, bounded: bool) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
     That is their median; but where responses may be bounded (probabilities, a tanh after the last
-    layer), answers at the bounds are easy for clean models too, so it is the least.  Answers that
-    are reached but for a thousandth (bounded ones, but for six hundredths) are reached alike.
+    layer), answers at the bounds are easy for clean models too, so it is the least, and what is
+    reached but for ``_SATURATED`` counts as reached alike.
     """
-    if bounded:
-        return (own + _REACHED_BOUND) / (min(others) + _REACHED_BOUND)
-    return (own + _REACHED) / (statistics.median(others) + _REACHED)
+    if not bounded:
+        return own / statistics.median(others)
+    return (own + _SATURATED) / (min(others) + _SATURATED)
 
 
 def spread_answers(responses: Tensor, number: int) -> Tensor:
