@@ -247,7 +247,8 @@ def pictures(
     docs: Annotated[Path, typer.Option(help="Folder of attacks/.")] = Path("docs"),
     cache: Cache = None,
 ) -> None:
-    """Draw what each attack does to images, and modelled distributions, from trained models."""
+    """Draw attacks, the evidence of scans and modelled distributions, from what is in the cache."""
+    from drmguard.bench.evidence_pictures import draw_evidence
     from drmguard.bench.mesa_pictures import draw_distributions
     from drmguard.bench.pictures import draw_attacks
     from drmguard.bench.suite import load_suite
@@ -255,6 +256,8 @@ def pictures(
     store = _store(DEFAULT_RESULTS, cache)
     chosen = load_suite(suite)
     for path in draw_attacks(chosen.models, store, _locations(data), docs):
+        print(path)
+    for path in draw_evidence(chosen.cells, store, docs):
         print(path)
     for path in draw_distributions(chosen.cells, store, _locations(data), docs):
         print(path)
