@@ -54,7 +54,9 @@ _RIGHT = 1.6
 _PURSUIT_STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left; a conditional one
 # is led farther, with a bound so many times as wide.
-_THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 3
+_THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 1.4
+# The pursuit rests while the held-out clean error is so many times that of the given model.
+_WORSE = 1.04
 # A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
 
@@ -177,9 +179,13 @@ def _tune(
             progress("repairing", done, total)
         if done % every == 0:
             errors = judge.errors()
+            unlearning.pursuing = errors.clean <= _WORSE * before.clean
             if errors.to_minimise(unlearned) < best.to_minimise(unlearned):
                 best, best_state, best_step = errors, weights(twin), done
 
+    unlearning = _Unlearning(
+        victim.frozen(device), task, triggers, settings, views=_views_hold(judge, settings.seed)
+    )
     parameters = dict(twin.module.named_parameters())
     for name, rows in (at_zero or {}).items():
         _hold(parameters[name], rows)
@@ -193,11 +199,7 @@ def _tune(
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         ),
-        batch_loss=_Unlearning(
-            victim.frozen(device), task, triggers, settings, views=_views_hold(judge, settings.seed)
-        ).loss
-        if unlearned
-        else clean_loss,
+        batch_loss=unlearning.loss if unlearned else clean_loss,
         device=device,
         progress=look,
     )
@@ -249,6 +251,7 @@ class _Unlearning:
         self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
         self.pursuits: dict[int, _Pursuit | _AnswerPursuit | None] = {}
+        self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         share = self.settings.distillation
@@ -291,7 +294,7 @@ class _Unlearning:
         if isinstance(pursuit, _Pursuit):
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
-        if pursuit.next(victim, originals[quarter:], loss_function):
+        if self.pursuing and pursuit.next(victim, originals[quarter:], loss_function):
             sought = slice(0, quarter if pursuit.conditional else quarter // 2)
             changes[sought] = pursuit.change(originals[sought]).detach()
         stamped = (originals + changes).clamp(0, 1)
