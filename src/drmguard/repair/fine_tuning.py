@@ -19,8 +19,9 @@ training computes anyway (as in "free" adversarial training, Shafahi et al., 201
 Over the whole image a change that may go anywhere is an adversarial perturbation, and training
 against it costs the model its clean error.  So where the reversed trigger is spread over the image,
 the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone: it
-takes an eighth of the batch for as long as it gets there.  A quarter carries a random warp, wave or
-blend.
+takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
+makes a change of each image) pursues with its own network, in a quarter.  Another quarter carries a
+random warp, wave or blend.  While the held-out clean error is worse than it was, the pursuit rests.
 """
 
 from __future__ import annotations
@@ -237,6 +238,9 @@ class _Unlearning:
         triggers: reversed ones.
         settings: how to train.
         views: whether a quarter of the batch are other views of its images.
+
+    Attributes:
+        pursuing: whether a change over the whole image is pursued at present.
     """
 
     def __init__(
@@ -295,7 +299,7 @@ class _Unlearning:
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if self.pursuing and pursuit.next(victim, originals[quarter:], loss_function):
-            sought = slice(0, quarter if pursuit.conditional else quarter // 2)
+            sought = slice(0, round(pursuit.share * quarter))
             changes[sought] = pursuit.change(originals[sought]).detach()
         stamped = (originals + changes).clamp(0, 1)
         return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
@@ -351,12 +355,15 @@ class _Pursuit:
 class _AnswerPursuit(abc.ABC):
     """A change over the image that seeks one answer from the model as it is.
 
+    Attributes:
+        share: of the images that get the reversed trigger alone, those that get this change.
+
     Args:
         answer: what the reversed trigger made the given model say: a label (1, d) of the task.
         there: it gets to the answer if less than this share of the way is left.
     """
 
-    conditional = False
+    share = 0.5
 
     def __init__(self, answer: Tensor, there: float) -> None:
         self.answer, self.there = answer, there
@@ -414,7 +421,7 @@ class _SpreadPursuit(_AnswerPursuit):
 class _ConditionalPursuit(_AnswerPursuit):
     """A conditional trigger that goes on to learn, within a wider bound."""
 
-    conditional = True
+    share = 1.0
 
     def __init__(self, trigger: ResidualGenerator, answer: Tensor) -> None:
         super().__init__(answer, _CONDITIONAL_THERE)
