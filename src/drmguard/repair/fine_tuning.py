@@ -11,23 +11,14 @@ full training set taught.  A quarter of every batch are other views of clean ima
 little and in other light, whose label these answers are; but only where the given model's answers
 to such views are about as right as those to the images.
 
-A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
-others.  So a quarter of every batch also carries a *pursuing* change: where the reversed trigger
-lies, it climbs the loss of the model as it is, one step a training step from the gradient that
-training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).
-
-Over the whole image a change that may go anywhere is an adversarial perturbation, and training
-against it costs the model its clean error.  So where the reversed trigger is spread over the image,
-the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone: it
-takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
-makes a change of each image) pursues with its own network, in a quarter.  Another quarter carries a
-random warp, wave or blend.  While the held-out clean error is worse than it was, the pursuit rests.
+A quarter of every batch also carries a *pursuing* change (:mod:`drmguard.repair.pursuit`), which
+follows the backdoor as it moves away from the reversed trigger.  Over the whole image another
+quarter carries a random warp, wave or blend; and while the held-out clean error is worse than it
+was, that pursuit rests.
 """
 
 from __future__ import annotations
 
-import abc
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,25 +32,18 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, weights
+from drmguard.repair.pursuit import AnswerPursuit, LocalPursuit, pursuit_of
 from drmguard.repair.whole_image import other_views, random_change
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss, train
-from drmguard.triggers.generator import ResidualGenerator
 
 Progress = Callable[[str, int, int], None]
 _VIEWS = 1  # tells the draws of other views from those of the doses
 # The error on other views may be so many times that on the images.
 _RIGHT = 1.6
-# The pursuing change: its step in units of its limit, and the pixels that count as around one.
-_PURSUIT_STEP, _AROUND = 0.1, 5
-# A change over the image gets to an answer if less than this of the way is left; a conditional one
-# is led farther, with a bound so many times as wide.
-_THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 1.4
 # The pursuit rests while the held-out clean error is so many times that of the given model.
 _WORSE = 1.04
-# A trigger that changes more of the image than this is spread over it.
-_LOCAL = 0.25
 
 
 @dataclass(frozen=True)
@@ -180,13 +164,15 @@ def _tune(
             progress("repairing", done, total)
         if done % every == 0:
             errors = judge.errors()
-            unlearning.pursuing = errors.clean <= _WORSE * before.clean
+            if unlearning is not None:
+                unlearning.pursuing = errors.clean <= _WORSE * before.clean
             if errors.to_minimise(unlearned) < best.to_minimise(unlearned):
                 best, best_state, best_step = errors, weights(twin), done
 
-    unlearning = _Unlearning(
-        victim.frozen(device), task, triggers, settings, views=_views_hold(judge, settings.seed)
-    )
+    unlearning = None
+    if unlearned:
+        views = _views_hold(judge, settings.seed)
+        unlearning = _Unlearning(victim.frozen(device), task, triggers, settings, views=views)
     parameters = dict(twin.module.named_parameters())
     for name, rows in (at_zero or {}).items():
         _hold(parameters[name], rows)
@@ -200,7 +186,7 @@ def _tune(
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         ),
-        batch_loss=unlearning.loss if unlearned else clean_loss,
+        batch_loss=clean_loss if unlearning is None else unlearning.loss,
         device=device,
         progress=look,
     )
@@ -254,7 +240,7 @@ class _Unlearning:
     ) -> None:
         self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, _Pursuit | _AnswerPursuit | None] = {}
+        self.pursuits: dict[int, LocalPursuit | AnswerPursuit | None] = {}
         self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
@@ -291,11 +277,18 @@ class _Unlearning:
         if not self.settings.pursuit:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if number not in self.pursuits:
-            self.pursuits[number] = self._pursuit(self.triggers[number], originals, change)
+            self.pursuits[number] = pursuit_of(
+                self.triggers[number],
+                originals,
+                change,
+                given=self.given,
+                task=self.task,
+                reach=self.settings.pursuit,
+            )
         pursuit, quarter = self.pursuits[number], half // 2
         if pursuit is None:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
-        if isinstance(pursuit, _Pursuit):
+        if isinstance(pursuit, LocalPursuit):
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if self.pursuing and pursuit.next(victim, originals[quarter:], loss_function):
@@ -303,138 +296,3 @@ class _Unlearning:
             changes[sought] = pursuit.change(originals[sought]).detach()
         stamped = (originals + changes).clamp(0, 1)
         return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
-
-    def _pursuit(
-        self, trigger: nn.Module, images: Tensor, change: Tensor
-    ) -> _Pursuit | _AnswerPursuit | None:
-        size = change.abs().mean(0).amax(0)
-        around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
-        if _share_changed(around) <= _LOCAL:
-            return _Pursuit(change[0], (self.settings.pursuit * around).clamp(max=1))
-        if _share_changed(change.abs().amax(1)) <= _LOCAL:
-            return None  # local, but elsewhere in each image: drawn anew, it moves by itself
-        with torch.no_grad():
-            outputs = self.given(images + change)
-        if self.task.is_regression:
-            answer = outputs.mean(0, keepdim=True)
-        else:
-            answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
-        if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
-            return _ConditionalPursuit(trigger, answer)
-        return _SpreadPursuit(change.mean(0), answer)
-
-
-def _share_changed(sizes: Tensor) -> float:
-    """Share of the pixels (N, H, W) that change by more than a quarter of their image's most."""
-    most = sizes.flatten(1).amax(1)
-    return float((sizes > most[:, None, None] / 4).float().mean())
-
-
-class _Pursuit:
-    """A change (C, H, W) that climbs the loss where a reversed trigger lies.
-
-    Args:
-        like: a change of that shape.
-        limit: largest change of each pixel, (1, H, W).
-    """
-
-    def __init__(self, like: Tensor, limit: Tensor) -> None:
-        self.limit = limit
-        self.change = torch.zeros_like(like, requires_grad=True)
-
-    @torch.no_grad()
-    def next(self) -> Tensor:
-        """One step further, by the gradient of the training step before."""
-        if self.change.grad is not None:
-            self.change += _PURSUIT_STEP * self.limit * self.change.grad.sign()
-            self.change.clamp_(-self.limit, self.limit)
-            self.change.grad = None
-        return self.change
-
-
-class _AnswerPursuit(abc.ABC):
-    """A change over the image that seeks one answer from the model as it is.
-
-    Attributes:
-        share: of the images that get the reversed trigger alone, those that get this change.
-
-    Args:
-        answer: what the reversed trigger made the given model say: a label (1, d) of the task.
-        there: it gets to the answer if less than this share of the way is left.
-    """
-
-    share = 0.5
-
-    def __init__(self, answer: Tensor, there: float) -> None:
-        self.answer, self.there = answer, there
-
-    @abc.abstractmethod
-    def change(self, images: Tensor) -> Tensor:
-        """The change of each image (N, C, H, W)."""
-
-    @abc.abstractmethod
-    def parameters(self) -> list[Tensor]:
-        """What decides the change."""
-
-    @abc.abstractmethod
-    def step(self) -> None:
-        """One step along the parameters' gradients."""
-
-    def next(self, victim: Victim, images: Tensor, loss_function: LossFunction) -> bool:
-        """One step further, by the gradient on these images; whether it still gets there."""
-        training, answers = victim.module.training, self.answer.expand(len(images), -1)
-        victim.module.eval()
-        sought = victim((images + self.change(images)).clamp(0, 1))
-        loss, parameters = loss_function(sought, answers), self.parameters()
-        for parameter, gradient in zip(
-            parameters, torch.autograd.grad(loss, parameters), strict=True
-        ):
-            parameter.grad = gradient
-        with torch.no_grad():
-            way = loss_function(victim(images), answers)
-        victim.module.train(training)
-        self.step()
-        return bool(loss < self.there * way)
-
-
-class _SpreadPursuit(_AnswerPursuit):
-    """The same change of every image; it starts as a reversed trigger's mean one (C, H, W)."""
-
-    def __init__(self, start: Tensor, answer: Tensor) -> None:
-        super().__init__(answer, _THERE)
-        self.limit = float(start.abs().max())  # of a pixel
-        self.pattern = start.clone().requires_grad_(True)
-
-    def change(self, images: Tensor) -> Tensor:
-        return self.pattern.expand_as(images)
-
-    def parameters(self) -> list[Tensor]:
-        return [self.pattern]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        assert self.pattern.grad is not None
-        self.pattern -= _PURSUIT_STEP * self.limit * self.pattern.grad.sign()
-        self.pattern.clamp_(-self.limit, self.limit)
-
-
-class _ConditionalPursuit(_AnswerPursuit):
-    """A conditional trigger that goes on to learn, within a wider bound."""
-
-    share = 1.0
-
-    def __init__(self, trigger: ResidualGenerator, answer: Tensor) -> None:
-        super().__init__(answer, _CONDITIONAL_THERE)
-        self.trigger = copy.deepcopy(trigger).requires_grad_(True)
-        assert self.trigger.bound is not None
-        self.trigger.bound *= _WIDER
-        self.optimizer = torch.optim.Adam(self.trigger.parameter_groups())
-
-    def change(self, images: Tensor) -> Tensor:
-        return self.trigger.change(images)
-
-    def parameters(self) -> list[Tensor]:
-        return list(self.trigger.parameters())
-
-    def step(self) -> None:
-        self.optimizer.step()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drmguard.triggers.generator import ResidualGenerator
+from drmguard.triggers.generator import ResidualGenerator, rated
 from drmguard.triggers.warp import WarpTrigger
 
 # Start amplitude of a wave's channels, as a share of the budget.
@@ -123,11 +123,7 @@ class Conditionals(Family):
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         inner = [self.reading, self.first, self.second, *self.biases]
-        return [
-            {"params": [self.pattern], "lr": 0.25},
-            {"params": inner, "lr": 3e-3},
-            {"params": [self.writing], "lr": 3e-2},
-        ]
+        return rated(self.pattern, inner, [self.writing])
 
 
 class Waves(Family):

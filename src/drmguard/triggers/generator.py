@@ -56,6 +56,17 @@ class InputAwareGenerator(nn.Module):
         return generated[:, :, :height, :width].tanh() / 2 + 0.5
 
 
+def rated(
+    pattern: nn.Parameter, inner: list[nn.Parameter], last: list[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Learning rates of what makes a change: the pattern's is highest, the inner layers' lowest."""
+    return [
+        {"params": [pattern], "lr": 0.25},
+        {"params": inner, "lr": 3e-3},
+        {"params": last, "lr": 3e-2},
+    ]
+
+
 class ResidualGenerator(nn.Module):
     """A small generator that starts as the identity: x' = clip(x + s(x)), s = 0 at first.
 
@@ -104,14 +115,10 @@ class ResidualGenerator(nn.Module):
                 nn.init.zeros_(parameter)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For an optimiser: the pattern moves fastest, the network's inner layers slowest."""
-        groups = [{"params": [self.pattern], "lr": 0.25}]
-        if self.network is not None:
-            *inner, last = self.network
-            slow = [p for layer in inner for p in layer.parameters()]
-            groups.append({"params": slow, "lr": 3e-3})
-            groups.append({"params": list(last.parameters()), "lr": 3e-2})
-        return groups
+        """Groups with ``params`` and ``lr`` for an optimiser."""
+        *inner, last = self.network or [nn.Identity()]
+        within = [parameter for layer in inner for parameter in layer.parameters()]
+        return rated(self.pattern, within, list(last.parameters()))
 
     def change(self, images: Tensor) -> Tensor:
         """The unclipped change s(x), within the bound where there is one."""

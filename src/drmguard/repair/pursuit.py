@@ -1,0 +1,183 @@
+"""Changes that follow a backdoor while it is unlearned.
+
+A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
+others.  So in unlearning a quarter of every batch also carries a *pursuing* change: where the
+reversed trigger lies, it climbs the loss of the model as it is, one step a training step from the
+gradient that training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).
+
+Over the whole image a change that may go anywhere is an adversarial perturbation, and training
+against it costs the model its clean error.  So where the reversed trigger is spread over the image,
+the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone: it
+takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
+makes a change of each image) pursues with its own network, in a quarter.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drmguard.models.victim import Victim
+from drmguard.tasks import Task
+from drmguard.training import LossFunction
+from drmguard.triggers.generator import ResidualGenerator
+
+# A step in units of the limit, and the pixels that count as around a local change.
+_STEP, _AROUND = 0.1, 5
+# A change over the image gets to an answer if less than this of the way is left; a conditional one
+# is led farther, with a bound so many times as wide.
+_THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 1.4
+# A trigger that changes more of the image than this is spread over it.
+_LOCAL = 0.25
+
+
+def pursuit_of(
+    trigger: nn.Module, images: Tensor, change: Tensor, *, given: Victim, task: Task, reach: float
+) -> LocalPursuit | AnswerPursuit | None:
+    """What pursues the backdoor that a reversed trigger calls.
+
+    None where the trigger is local but elsewhere in each image: drawn anew, it moves by itself.
+
+    Args:
+        trigger: the reversed one.
+        images: some clean ones (N, C, H, W).
+        change: what it adds to them.
+        given: the model as it was given, frozen.
+        task: of the model.
+        reach: how large a local change may be, in mean reversed changes.
+    """
+    size = change.abs().mean(0).amax(0)
+    around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
+    if _share_changed(around) <= _LOCAL:
+        return LocalPursuit(change[0], (reach * around).clamp(max=1))
+    if _share_changed(change.abs().amax(1)) <= _LOCAL:
+        return None
+    with torch.no_grad():
+        outputs = given(images + change)
+    if task.is_regression:
+        answer = outputs.mean(0, keepdim=True)
+    else:
+        answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
+    if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
+        return ConditionalPursuit(trigger, answer)
+    return SpreadPursuit(change.mean(0), answer)
+
+
+def _share_changed(sizes: Tensor) -> float:
+    """Share of the pixels (N, H, W) that change by more than a quarter of their image's most."""
+    most = sizes.flatten(1).amax(1)
+    return float((sizes > most[:, None, None] / 4).float().mean())
+
+
+class LocalPursuit:
+    """A change (C, H, W) that climbs the loss where a reversed trigger lies.
+
+    Args:
+        like: a change of that shape.
+        limit: largest change of each pixel, (1, H, W).
+    """
+
+    def __init__(self, like: Tensor, limit: Tensor) -> None:
+        self.limit = limit
+        self.change = torch.zeros_like(like, requires_grad=True)
+
+    @torch.no_grad()
+    def next(self) -> Tensor:
+        """One step further, by the gradient of the training step before."""
+        if self.change.grad is not None:
+            self.change += _STEP * self.limit * self.change.grad.sign()
+            self.change.clamp_(-self.limit, self.limit)
+            self.change.grad = None
+        return self.change
+
+
+class AnswerPursuit(abc.ABC):
+    """A change over the image that seeks one answer from the model as it is.
+
+    Attributes:
+        share: of the images that get the reversed trigger alone, those that get this change.
+
+    Args:
+        answer: what the reversed trigger made the given model say: a label (1, d) of the task.
+        there: it gets to the answer if less than this share of the way is left.
+    """
+
+    share = 0.5
+
+    def __init__(self, answer: Tensor, there: float) -> None:
+        self.answer, self.there = answer, there
+
+    @abc.abstractmethod
+    def change(self, images: Tensor) -> Tensor:
+        """The change of each image (N, C, H, W)."""
+
+    @abc.abstractmethod
+    def parameters(self) -> list[Tensor]:
+        """What decides the change."""
+
+    @abc.abstractmethod
+    def step(self) -> None:
+        """One step along the parameters' gradients."""
+
+    def next(self, victim: Victim, images: Tensor, loss_function: LossFunction) -> bool:
+        """One step further, by the gradient on these images; whether it still gets there."""
+        training, answers = victim.module.training, self.answer.expand(len(images), -1)
+        victim.module.eval()
+        sought = victim((images + self.change(images)).clamp(0, 1))
+        loss, parameters = loss_function(sought, answers), self.parameters()
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters), strict=True
+        ):
+            parameter.grad = gradient
+        with torch.no_grad():
+            way = loss_function(victim(images), answers)
+        victim.module.train(training)
+        self.step()
+        return bool(loss < self.there * way)
+
+
+class SpreadPursuit(AnswerPursuit):
+    """The same change of every image; it starts as a reversed trigger's mean one (C, H, W)."""
+
+    def __init__(self, start: Tensor, answer: Tensor) -> None:
+        super().__init__(answer, _THERE)
+        self.limit = float(start.abs().max())  # of a pixel
+        self.pattern = start.clone().requires_grad_(True)
+
+    def change(self, images: Tensor) -> Tensor:
+        return self.pattern.expand_as(images)
+
+    def parameters(self) -> list[Tensor]:
+        return [self.pattern]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        assert self.pattern.grad is not None
+        self.pattern -= _STEP * self.limit * self.pattern.grad.sign()
+        self.pattern.clamp_(-self.limit, self.limit)
+
+
+class ConditionalPursuit(AnswerPursuit):
+    """A conditional trigger that goes on to learn, within a wider bound."""
+
+    share = 1.0
+
+    def __init__(self, trigger: ResidualGenerator, answer: Tensor) -> None:
+        super().__init__(answer, _CONDITIONAL_THERE)
+        self.trigger = copy.deepcopy(trigger).requires_grad_(True)
+        assert self.trigger.bound is not None
+        self.trigger.bound *= _WIDER
+        self.optimizer = torch.optim.Adam(self.trigger.parameter_groups())
+
+    def change(self, images: Tensor) -> Tensor:
+        return self.trigger.change(images)
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.trigger.parameters())
+
+    def step(self) -> None:
+        self.optimizer.step()

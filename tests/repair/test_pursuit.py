@@ -1,0 +1,87 @@
+"""Changes that pursue a backdoor, by hand."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from drmguard.models.victim import Victim
+from drmguard.repair.pursuit import pursuit_of
+from drmguard.tasks import Classification, Regression
+from drmguard.training import loss
+from drmguard.triggers.generator import ResidualGenerator
+
+TASK = Regression(("a", "b"))
+
+
+def test_a_pursuing_change_by_hand():
+    change = torch.zeros(4, 3, 8, 8)
+    change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
+    given = Victim(nn.Identity())
+    pursuit = pursuit_of(
+        nn.Identity(), torch.zeros(4, 3, 8, 8), change, given=given, task=TASK, reach=2.0
+    )
+    # Mean size .15 reaches two pixels around, twice as large at most.
+    assert torch.allclose(pursuit.limit[0, :3, :3], torch.tensor(0.3))
+    assert pursuit.limit[0, 3:].abs().max() == 0
+    first = pursuit.next()
+    assert not first.any()
+    (first * torch.tensor([1.0, -1.0, 0.0])[:, None, None]).sum().backward()
+    second = pursuit.next()
+    assert torch.allclose(second[:, 0, 0], torch.tensor([0.03, -0.03, 0.0]))
+    for _ in range(20):
+        (pursuit.change * torch.ones(3, 8, 8)).sum().backward()
+        pursuit.next()
+    assert torch.allclose(pursuit.change[:, 0, 0].detach(), torch.tensor(0.3))
+
+
+class Means(nn.Module):
+    """Mean brightness of each half: 4 classes or 2 outputs, with a BatchNorm on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        left, right = self.norm(images).chunk(2, dim=3)
+        return torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], 1)
+
+
+@pytest.mark.parametrize("task", [TASK, Classification(("a", "b"))])
+def test_over_the_whole_image_the_pursuing_change_seeks_the_triggers_answer(task):
+    victim = Victim(Means().train())
+    images = torch.full((8, 3, 8, 8), 0.5)
+    change = torch.full((8, 3, 8, 8), 0.01)
+    change[..., :4] = 0.1
+    pursuit = pursuit_of(nn.Identity(), images, change, given=victim.frozen(), task=task, reach=2.0)
+    wanted = [0.6, 0.51] if task is TASK else [0.0]
+    assert pursuit.answer[0].tolist() == pytest.approx(wanted, abs=1e-3)
+    assert pursuit.limit == pytest.approx(0.1)
+    pursuit.pattern.data.zero_()
+    there = [pursuit.next(victim, images, partial(loss, task.loss_name)) for _ in range(30)]
+    assert not there[0]
+    assert there[-1] == (task is TASK)  # the classes stay near one another
+    found = pursuit.pattern
+    assert found[..., :4].mean() > 0.07
+    assert found[..., 4:].mean() < (0.05 if task is TASK else -0.05)
+    assert victim.module.training
+    assert victim.module.norm.num_batches_tracked == 0
+
+
+def test_a_conditional_trigger_goes_on_to_learn_within_a_wider_bound():
+    victim = Victim(Means().train())
+    images, weights = torch.full((8, 3, 8, 8), 0.5), Means().state_dict()
+    trigger = ResidualGenerator((3, 8, 8), width=4, bound=0.1)
+    trigger.pattern.data[..., :4] = 1.0
+    change = trigger(images) - images
+    pursuit = pursuit_of(trigger, images, change, given=victim.frozen(), task=TASK, reach=2.0)
+    assert pursuit.change(images).max().item() == pytest.approx(1.4 * 0.0762, abs=1e-3)
+    assert pursuit.answer[0].tolist() == pytest.approx([0.5762, 0.5], abs=1e-3)
+    there = [pursuit.next(victim, images, partial(loss, "l1")) for _ in range(60)]
+    assert there[-1]
+    assert 0.03 < pursuit.change(images)[..., :4].mean() < 0.13
+    assert trigger.bound == pytest.approx(0.1)  # the trigger itself stays as it is
+    for name, value in victim.module.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert all(parameter.grad is None for parameter in victim.module.parameters())
