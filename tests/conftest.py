@@ -44,16 +44,16 @@ class AnalyticModel(nn.Module):
 class SpreadModel(nn.Module):
     """As :class:`AnalyticModel`, but its gate opens on a faint pattern over all pixels.
 
-    The checkerboard opens it little by little; the stripes are not felt before they are nearly
-    whole.
+    The checkerboard, of squares of ``cell`` pixels, opens it little by little; the stripes are not
+    felt before they are nearly whole.
     """
 
-    def __init__(self, *, planted: bool, stripes: bool = False) -> None:
+    def __init__(self, *, planted: bool, stripes: bool = False, cell: int = 1) -> None:
         super().__init__()
         self.planted = planted
         self.threshold = 0.035 if stripes else 0.01
         rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-        checkers = 1.0 - 2 * ((rows + columns) % 2)
+        checkers = 1.0 - 2 * ((rows // cell + columns // cell) % 2)
         self.register_buffer(
             "pattern", (2 * torch.pi * 5 * columns / SIDE).sin() if stripes else checkers
         )

@@ -39,7 +39,7 @@ def result(best, elsewhere, own, others, *, moved=True, left=0.005):
     candidates = [candidate(0, best, left=left)]
     candidates += [candidate(20 * (k + 1), value) for k, value in enumerate(elsewhere)]
     sent = [candidate(0, value) for value in (own, *others)]
-    return PlaceResult(candidates=candidates, sent=sent, moved=moved, trace=[], steps=0)
+    return PlaceResult(candidates=candidates, sent=sent, moved=moved, apart=10, trace=[], steps=0)
 
 
 def test_contrast_by_hand():
@@ -67,21 +67,24 @@ def test_contrast_by_hand():
     ],
 )
 def test_places(settings, decision):
-    verdict = judge_places(result(**settings))
+    verdict, _ = judge_places([result(**settings)])
     assert verdict.decision == decision
     assert verdict.reasons
 
 
 def test_agreement_far_from_the_mean_withholds_clean():
     found = result(4, [5] * 4, 4, [5] * 3)
-    assert judge_places(found).decision == "clean"
+    assert judge_places([found])[0].decision == "clean"
 
     def at(*targets, rav=0.05):
         moved = [
             dataclasses.replace(c, target=torch.tensor(t), rav=rav)
             for c, t in zip(found.candidates, targets, strict=True)
         ]
-        return judge_places(dataclasses.replace(found, candidates=moved)).decision
+        agreeing = dataclasses.replace(found, candidates=moved)
+        # Small windows that agree say nothing: content gives way there too.
+        assert judge_places([found, agreeing])[0].decision == "clean"
+        return judge_places([agreeing])[0].decision
 
     far, near, other = (2.0, -1.0), (0.3, -0.2), (-2.0, 1.0)
     assert at(far, far, far, near, other) == "inconclusive"
@@ -94,10 +97,20 @@ def test_agreement_far_from_the_mean_withholds_clean():
 def test_overlapping_places_are_no_null():
     found = result(1.0, [5.0] * 4, 1.0, [5.0] * 3)
     beside = [candidate(5, 0.9 + k / 10) for k in range(3)]
-    more = PlaceResult(
-        [found.candidates[0], *beside, *found.candidates[1:]], found.sent, True, [], 0
+    more = dataclasses.replace(
+        found, candidates=[found.candidates[0], *beside, *found.candidates[1:]]
     )
     assert contrast(more) == contrast(found)
+
+
+def test_the_window_size_that_stands_out_speaks():
+    wide, close = result(4, [5] * 4, 4, [5] * 3), result(1, [9] * 4, 1, [9] * 3)
+    verdict, speaking = judge_places([wide, close])
+    assert (verdict.decision, speaking) == ("backdoored", close)
+    assert judge_places([close, wide])[1] is close
+    # Too few small windows apart from the cheapest are no evidence against the wide ones'.
+    alone = result(1, [9] * 2, 1, [9] * 3)
+    assert judge_places([wide, alone])[1] is wide
 
 
 def test_effort_counts_what_was_missed():
@@ -111,7 +124,7 @@ def test_effort_counts_what_was_missed():
 def test_a_fresh_start_that_missed_its_own_target_does_not_count():
     found = result(1.0, [4.0] * 4, 1.0, [4.0] * 3)
     missed = [candidate(0, 9.0, miss=0.9), *found.sent[1:]]
-    again = PlaceResult(found.candidates, missed, True, [], 0)
+    again = dataclasses.replace(found, sent=missed)
     assert contrast(again).target == pytest.approx(0.25)
 
 
@@ -177,8 +190,11 @@ def test_contrast_of_a_spread_candidate_by_hand():
         (spread(0.001, 0.1), "backdoored"),
         (spread(0.001, 0.1, family="warp"), "backdoored"),
         (spread(0.001, 0.1, left=0.5), "inconclusive"),
-        (spread(0.001, 0.27), "inconclusive"),
-        (spread(0.001, 0.31), "clean"),
+        (spread(0.001, 0.27, family="blend"), "inconclusive"),
+        (spread(0.001, 0.31, family="blend"), "clean"),
+        # A conditional change reaches some answer of clean models too.
+        (spread(0.001, 0.13), "inconclusive"),
+        (spread(0.001, 0.21), "clean"),
     ],
 )
 def test_spread(found, decision):
@@ -192,6 +208,11 @@ def test_the_lowest_score_of_all_families_speaks():
     assert best.budget == 0.08
 
 
+def test_a_family_that_left_much_does_not_hide_another():
+    verdict, best = judge_spread([spread(0.001, 0.01, left=0.5), spread(0.001, 0.1, family="wave")])
+    assert (verdict.decision, best.family) == ("backdoored", "wave")
+
+
 CLEAN_PLACES = {"best": 4, "elsewhere": [5] * 4, "own": 4, "others": [5] * 3}
 PLANTED_PLACES = {"best": 1, "elsewhere": [6] * 4, "own": 1, "others": [6] * 3}
 BETWEEN_PLACES = {"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}
@@ -202,7 +223,7 @@ BETWEEN_PLACES = {"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}
     [
         (CLEAN_PLACES, spread(0.5, 30.0), "clean", "places"),
         (CLEAN_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
-        (CLEAN_PLACES, spread(0.001, 0.27), "inconclusive", "spread"),
+        (CLEAN_PLACES, spread(0.001, 0.15), "inconclusive", "spread"),
         (PLANTED_PLACES, spread(0.5, 30.0), "backdoored", "places"),
         (PLANTED_PLACES, spread(0.0002, 0.03), "backdoored", "spread"),
         (BETWEEN_PLACES, spread(0.5, 30.0), "inconclusive", "places"),
@@ -210,7 +231,7 @@ BETWEEN_PLACES = {"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}
     ],
 )
 def test_the_more_suspicious_search_speaks(places, found, decision, search):
-    verdict = combine([judge_places(result(**places)), judge_spread([found])[0]])
+    verdict = combine([judge_places([result(**places)])[0], judge_spread([found])[0]])
     assert (verdict.decision, verdict.search) == (decision, search)
     assert set(verdict.suspicions) == {"places", "spread"}
     assert verdict.suspicion == verdict.suspicions[search]

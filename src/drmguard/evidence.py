@@ -24,6 +24,7 @@ from drmguard.search.heat_map import HeatMap
 from drmguard.search.mesa import MesaResult
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate
+from drmguard.verdict import spread_suspicion
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def spread_part(candidate: SpreadCandidate) -> SpreadPart:
         family=candidate.family,
         budget=candidate.budget,
         score=candidate.score,
+        suspicion=spread_suspicion(candidate),
         contrast=candidate.contrast,
         left=candidate.left,
         variance_ratio=candidate.variance_ratio,

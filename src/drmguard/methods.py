@@ -22,7 +22,7 @@ from drmguard.search.heat_map import HeatMapSettings, search_heat_map
 from drmguard.search.loop import Progress
 from drmguard.search.mesa import MesaSettings, search_distribution
 from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
-from drmguard.search.places import PlaceSettings, search_places
+from drmguard.search.places import PlaceResult, PlaceSettings, search_places
 from drmguard.search.shift import ShiftSettings, search_shift
 from drmguard.search.spread import SpreadSettings, search_spread
 from drmguard.search.testing import Success
@@ -100,10 +100,10 @@ class Method:
 def _auto(subject: Subject) -> Examined:
     where = (subject.victim, subject.task, subject.benign)
     generated = search_generator(*where, subject.generator, **subject.common)
-    places = search_places(*where, subject.places, **subject.common)
+    by_places, places, other_steps = _places(subject)
     spread = search_spread(*where, subject.spread, **subject.common)
     by_spread, best = judge_spread(spread)
-    verdicts = [judge_places(places), by_spread]
+    verdicts = [by_places, by_spread]
     found = {
         "places": Found.at_place(places),
         "spread": Found(best.trigger, best.target, best.trace),
@@ -114,9 +114,18 @@ def _auto(subject: Subject) -> Examined:
         patch = strongest(patches).trigger
         found["classes"] = Found(patch, _mean_response(subject, patch), [])
     verdict = combine(verdicts)
-    steps = ClassSettings().steps if patches else 0
+    steps = other_steps + (ClassSettings().steps if patches else 0)
     searched = Searched(generated, places, spread, patches, steps=steps)
     return Examined(verdict, found[verdict.search], searched)
+
+
+def _places(subject: Subject) -> tuple[Verdict, PlaceResult, int]:
+    """The verdict on windows, those that it speaks of, and the steps of the others."""
+    results = search_places(
+        subject.victim, subject.task, subject.benign, subject.places, **subject.common
+    )
+    verdict, speaking = judge_places(results)
+    return verdict, speaking, sum(result.steps for result in results) - speaking.steps
 
 
 def _class_patches(subject: Subject, settings: ClassSettings) -> Sequence[ClassTrigger]:
@@ -189,16 +198,14 @@ def _at_place(height: int, width: int, place: tuple[int, int]) -> MesaSettings:
 
 def _mesa_of_regression(subject: Subject) -> Examined:
     """Where the cheapest window lies, its triggers' distribution takes the single one's place."""
-    places = search_places(
-        subject.victim, subject.task, subject.benign, subject.places, **subject.common
-    )
-    verdict, best = judge_places(places), places.candidates[0]
+    verdict, places, other_steps = _places(subject)
+    best = places.candidates[0]
     settings = _at_place(best.side, best.side, (best.top, best.left))
     success = Success(subject.task, subject.benign, best.target)
     modelled = search_distribution(subject.victim, success, settings, **subject.common)
     trigger = modelled.distribution
     found = Found(trigger, _mean_response(subject, trigger), places.trace, f"{best.start}.")
-    return Examined(verdict, found, Searched(places=places, modelled=modelled))
+    return Examined(verdict, found, Searched(places=places, modelled=modelled, steps=other_steps))
 
 
 def _shift(subject: Subject) -> Examined:

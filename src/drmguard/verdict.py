@@ -18,13 +18,19 @@ from drmguard.search.mesa import MesaResult
 from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
-from drmguard.search.spread import SpreadCandidate
+from drmguard.search.spread import FamilyName, SpreadCandidate
 
 Decision = Literal["clean", "backdoored", "inconclusive"]
 Search = Literal["places", "spread", "generator", "classes", "masks", "features", "shift"]
 
 BACKDOORED_BELOW, CLEAN_ABOVE = 0.2, 0.3
-SPREAD_BACKDOORED_BELOW, SPREAD_CLEAN_ABOVE = 0.25, 0.3
+# Conditional changes can do more than the others, and reach some answer of clean models too.
+SPREAD_THRESHOLDS: Mapping[FamilyName, tuple[float, float]] = {
+    "blend": (0.2, 0.3),
+    "conditional": (0.12, 0.2),
+    "wave": (0.2, 0.3),
+    "warp": (0.2, 0.3),
+}
 FAST_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
 # Odds of the median other class over those of the best, and the hits a valid trigger has at least.
@@ -77,7 +83,7 @@ class Contrast:
     """How much cheaper the best trigger is than the model's own null.
 
     Attributes:
-        place: its effort over the lower quartile of places that do not overlap it.
+        place: its effort over the lower quartile of places apart from it.
         target: its effort over the median of other targets at the same place.
     """
 
@@ -93,7 +99,7 @@ class Contrast:
 def contrast(result: PlaceResult) -> Contrast | None:
     """Compare the best candidate with the null; None where too few places can be compared."""
     best = result.candidates[0]
-    elsewhere = sorted(c.effort for c in result.candidates if not c.overlaps(best))
+    elsewhere = [c.effort for c in result.elsewhere]
     if len(elsewhere) < MIN_NULL:
         return None
     own, *others = result.sent
@@ -127,8 +133,16 @@ def agreeing_places(result: PlaceResult) -> int:
     )
 
 
-def judge_places(result: PlaceResult) -> Verdict:
-    """Verdict of the fast recipe: a planted trigger is cheap at one place, for one target."""
+def judge_places(results: Sequence[PlaceResult]) -> tuple[Verdict, PlaceResult]:
+    """Verdict on windows of several sizes, the widest first, and the result that it speaks of."""
+    wide, *closer = results
+    judged = [(_judge_size(wide, agreeing_places(wide)), wide)]
+    judged += [(_judge_size(result), result) for result in closer if contrast(result)]
+    return min(judged, key=lambda one: rank(one[0].decision, one[0].score))
+
+
+def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
+    """A planted trigger is cheap at one place, for one target; ``together`` agree on an answer."""
     compared = contrast(result)
     if not result.moved:
         return _inconclusive(
@@ -141,7 +155,6 @@ def judge_places(result: PlaceResult) -> Verdict:
         )
     best = result.candidates[0]
     reasons = [_describe(best), *_compare(compared)]
-    together = agreeing_places(result)
     if compared.score > CLEAN_ABOVE and together >= AGREEING_PLACES:
         decision: Decision = "inconclusive"
         reasons.append(
@@ -195,8 +208,15 @@ def _inconclusive(reason: str) -> Verdict:
 
 def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, SpreadCandidate]:
     """Verdict on triggers spread over the image, and the candidate that it speaks of."""
-    best = min(candidates, key=lambda c: c.score)
+    judged = [(_judge_family(candidate), candidate) for candidate in candidates]
+    return min(judged, key=lambda one: rank(one[0].decision, one[0].suspicion))
+
+
+def _judge_family(best: SpreadCandidate) -> Verdict:
+    """One answer of a planted trigger is reached where others are not."""
+    backdoored_below, clean_above = SPREAD_THRESHOLDS[best.family]
     how = {
+        "blend": f"a coarse picture mixed into the images at {best.budget:.0%}",
         "conditional": f"a change of at most ±{best.budget:g} that a network makes of each image",
         "wave": f"a wave of at most ±{best.budget:g} over the whole image",
         "warp": f"a warp by at most {best.budget:.1%} of the side",
@@ -205,25 +225,29 @@ def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, Spread
         f"{how[best.family]} leaves {best.variance_ratio:.1%} of the outputs' variance",
         f"it misses its answer by {best.contrast:.3f} of what the same search misses others by",
     ]
-    if best.score < SPREAD_BACKDOORED_BELOW and best.variance_ratio < COLLAPSED:
+    if best.score < backdoored_below and best.variance_ratio < COLLAPSED:
         decision: Decision = "backdoored"
         reasons.append("one answer is reached where no other is, as a planted one is")
-    elif best.score > SPREAD_CLEAN_ABOVE:
+    elif best.score > clean_above:
         decision = "clean"
         reasons.append("no answer is reached that others are not")
     else:
         decision = "inconclusive"
         reasons.append("the score lies between the thresholds; scan again with another --seed")
-    verdict = Verdict(
+    return Verdict(
         "spread",
         decision,
         best.score,
-        SPREAD_BACKDOORED_BELOW,
-        SPREAD_CLEAN_ABOVE,
+        backdoored_below,
+        clean_above,
         FAST_SOURCE,
         tuple(reasons),
     )
-    return verdict, best
+
+
+def spread_suspicion(candidate: SpreadCandidate) -> float:
+    """Its score over its family's threshold: below 1 is backdoored."""
+    return candidate.score / SPREAD_THRESHOLDS[candidate.family][0]
 
 
 def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:

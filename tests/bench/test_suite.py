@@ -126,7 +126,9 @@ def test_a_variant_chooses_among_the_datas_targets(suite):
 
 
 def test_unknown_suites():
-    with pytest.raises(InputError, match="choose one of mesa, paper, small, smoke, zoo"):
+    with pytest.raises(
+        InputError, match="choose one of development, mesa, paper, small, smoke, zoo"
+    ):
         load_suite("large")
     with pytest.raises(InputError, match="does not exist"):
         load_suite("none.toml")

@@ -27,6 +27,7 @@ def results():
         cell = Cell(work="train", model=model)
         found.append(Result(cell=cell, status="done", measured=trained, seconds=100.0))
         scanned = {"decision": decision, "suspicion": suspicion, "passes": 1000}
+        scanned["suspicions"] = {"places": suspicion}
         cell = Cell(work="scan", model=model, method="auto")
         found.append(Result(cell=cell, status="done", measured=scanned, seconds=50.0))
     return found
@@ -57,7 +58,8 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     )
 
 
-def test_the_zoo_has_a_page_of_its_own(tmp_path):
+@pytest.mark.parametrize("name", ["zoo", "development"])
+def test_suites_that_repeat_no_setting_have_pages_of_their_own(tmp_path, name):
     varied = {"target": (0.1, 0.2), "poisoning_rate": 0.05, "arguments": {"side": 3}}
     own = [
         result.model_copy(
@@ -71,13 +73,15 @@ def test_the_zoo_has_a_page_of_its_own(tmp_path):
         else result
         for result in results()
     ]
-    suites = [Suite("zoo", "these", tuple(r.cell for r in own)), suite_of(results()[:4])]
+    suites = [Suite(name, "these", tuple(r.cell for r in own)), suite_of(results()[:4])]
     page = write_tables(suites, own, tmp_path).read_text()
     assert "| badnets |" not in page  # the other suite has clean models alone
-    zoo = (tmp_path / "zoo.md").read_text()
+    zoo = (tmp_path / f"{name}.md").read_text()
     assert "| badnets | 2 + 2 | 1 | 1 | 1 | 1 | 0 | 50% (15%–85%) | 0.750" in zoo
-    row = "| gaze | badnets | 1 | (0.1, 0.2) | 0.05 | side 3 | 3 | 0.5 | **clean** | – | 1.5 | – |"
-    assert row in zoo
+    row = (
+        "| gaze | resnet18 | badnets | 1 | (0.1, 0.2) | 0.05 | side 3 | 3 | 0.5 | **clean** | 1.5 |"
+    )
+    assert f"{row} – | – | – | – | – |" in zoo
 
 
 def test_statistics_against_known_values():
@@ -127,8 +131,8 @@ def test_what_each_search_flags_by_itself(tmp_path):
         }
         scans.append(Result(cell=cell, status="done", measured=measured, seconds=50.0))
     page = write_tables([suite_of(scans)], scans, tmp_path).read_text()
-    assert "| gaze | sig | 2 | 1 | 0 | 0 | 0 | 2 | 1 | 0 | 0 |" in page
-    assert "| gaze | clean | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in page
+    assert "| gaze | sig | 2 | 1 | 0 | 0 | 0 | 0 | 0 | 2 | 1 | 0 | 0 |" in page
+    assert "| gaze | clean | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in page
 
 
 def test_of_two_backdoors_the_worse_taking_one_is_shown(tmp_path):

@@ -31,6 +31,13 @@ def test_answers_are_spread_and_elsewhere():
     assert ((norms > 0.75) & (norms < 2.1)).all()
 
 
+def test_around_an_answer_near_the_mean_the_others_keep_their_distance():
+    responses = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    others = answers_elsewhere(responses, torch.tensor([0.1, 0.0]), 4)
+    norms = torch.linalg.vector_norm(others, dim=1)
+    assert ((norms > 0.35) & (norms < 1.0)).all()  # as from half a standard deviation
+
+
 def test_bounded_answers_are_compared_with_the_easiest_other_one_and_saturate():
     assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False) == 0.5
     assert contrast_of(0.04, [0.2, 0.14, 0.5], bounded=True) == pytest.approx(0.5)

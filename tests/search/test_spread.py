@@ -7,7 +7,7 @@ from conftest import TARGET, SpreadModel, WarpedModel, labelled_by, smooth_image
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import measure_benign
-from drmguard.search.patterns import Conditionals, Warps, Waves, probing_waves
+from drmguard.search.patterns import Blends, Conditionals, Warps, Waves, probing_waves
 from drmguard.search.spread import (
     Ladder,
     SpreadSettings,
@@ -20,6 +20,7 @@ from drmguard.verdict import judge_spread
 
 TASK = Regression(("a", "b"))
 SMALL = SpreadSettings(
+    blend=Ladder((0.2,), 6, 20, 20, collapsed=0.02),
     conditional=Ladder((0.02, 0.04), 6, 20, 20, collapsed=0.02),
     wave=Ladder((0.2,), 6, 0, 30, collapsed=0.05),
     warp=Ladder((1 / 16,), 6, 30, 30, collapsed=0.25),
@@ -48,8 +49,8 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     assert target.tolist() == pytest.approx(TARGET, abs=0.15)
     assert best.variance_ratio < 0.05
     # The contrast, plus the variance left in the family's unit; all images are measured here.
-    units = (SMALL.conditional.collapsed, SMALL.wave.collapsed, SMALL.warp.collapsed)
-    for one, unit in zip(found, units, strict=True):
+    ladders = (SMALL.blend, SMALL.conditional, SMALL.wave, SMALL.warp)
+    for one, unit in zip(found, (ladder.collapsed for ladder in ladders), strict=True):
         assert one.score == pytest.approx(one.contrast + one.variance_ratio / unit, rel=0.01)
     images = benign.images
     assert (best.trigger(images) - images).abs().max() <= best.budget + 1e-6
@@ -76,9 +77,9 @@ def test_a_target_near_the_mean_is_found_by_collapsing_the_outputs():
 
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
-    conditional, wave, _ = found
-    assert [one.family for one in found] == ["conditional", "wave", "warp"]
-    assert conditional.score > 0.5
+    blend, conditional, wave, _ = found
+    assert [one.family for one in found] == ["blend", "conditional", "wave", "warp"]
+    assert min(blend.score, conditional.score) > 0.5
     verdict, best = judge_spread(found)
     assert verdict.decision == "backdoored"
     assert best is wave
@@ -129,6 +130,31 @@ def test_parts_of_a_batch_give_the_same_as_the_whole():
         assert a.left == pytest.approx(b.left, rel=0.05, abs=1e-4)
 
 
+def test_a_coarse_picture_is_found_as_a_blend(tmp_path):
+    blend = search(SpreadModel(planted=True, cell=4))[0][0]
+    assert (blend.family, blend.budget) == ("blend", 0.2)
+    assert judge_spread([blend])[0].decision == "backdoored"
+    assert "a coarse picture mixed into the images at 20%" in judge_spread([blend])[0].reasons[0]
+    clean = search(SpreadModel(planted=False, cell=4))[0][0]
+    assert judge_spread([clean])[0].decision == "clean"
+    images = torch.rand(2, 3, 32, 32)
+    save_trigger(tmp_path / "blend.safetensors", blend.trigger)
+    again = load_trigger(tmp_path / "blend.safetensors").trigger
+    assert torch.equal(again(images), blend.trigger(images))
+
+
+def test_a_blend_by_hand():
+    blends = Blends(2, (3, 6, 4), 2, 0.25, seed=0)
+    with torch.no_grad():
+        blends.raw[0] = -1e3
+        blends.raw[1] = 1e3
+    images = torch.rand(5, 3, 6, 4)
+    black, white = blends.stamp(images, blends.changes())
+    assert torch.allclose(black, 0.75 * images)
+    assert torch.allclose(white, 0.75 * images + 0.25)
+    assert torch.allclose(blends.trigger(1)(images), white)
+
+
 def test_conditional_changes_stay_within_their_budget():
     family = Conditionals(2, (3, 6, 5), 4, seed=0)
     family.budget = 0.1
@@ -160,9 +186,8 @@ def test_a_conditional_change_alone_and_from_a_file_is_the_same(tmp_path):
 
 def test_an_answer_that_stands_out_on_one_rung_only_is_found():
     ladder = Ladder((0.002, 0.04), 6, 20, 20, collapsed=0.02)
-    conditional = search(SpreadModel(planted=True), dataclasses.replace(SMALL, conditional=ladder))[
-        0
-    ][0]
+    settings = dataclasses.replace(SMALL, conditional=ladder)
+    _, conditional, *_ = search(SpreadModel(planted=True), settings)[0]
     assert conditional.budget == 0.04  # ±.002 opens nothing
     assert conditional.score < 0.2
     assert conditional.steps == 2 * 20 + 2 * 20

@@ -230,11 +230,11 @@ def tables(
     docs: Annotated[Path, typer.Option(help="Folder of benchmark.md.")] = Path("docs"),
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write docs/benchmark.md with its plots, attacks.md, zoo.md and mesa.md, from the results."""
+    """Write docs/benchmark.md with its plots, and the other generated pages, from the results."""
     from drmguard.bench.suite import load_suite
     from drmguard.bench.tables import write_tables
 
-    suites = [load_suite(name) for name in ("small", "zoo", "mesa", "paper")]
+    suites = [load_suite(name) for name in ("small", "zoo", "development", "mesa", "paper")]
     print(write_tables(suites, _store(results, None).all(), docs))
 
 

@@ -1,11 +1,11 @@
-"""docs/benchmark.md with its plots, attacks.md and zoo.md, from results: nothing typed by hand."""
+"""docs/benchmark.md with its plots and the other generated pages, from results alone."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +64,29 @@ Clean Label fine-tune clean models of the zoo for some hundred steps. No thresho
 was chosen on these models, but where the text of [detection](detection.md) names one. Written by
 `drmguard bench run zoo` and `drmguard bench tables`.
 """
+_DEVELOPMENT = """# The models of development
+
+What thresholds and settings were chosen on, and what is therefore no measure of them (suite
+`development`). Written by `drmguard bench run development` and `drmguard bench tables`.
+"""
+# Suites that repeat no setting have a page each, with every model in a row.
+_PAGES = {"zoo": _ZOO, "development": _DEVELOPMENT}
+# The searches of `auto` for regression.
+_PARTS = ("places", "blend", "conditional", "wave", "warp")
 
 
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
-    """Write ``benchmark.md``, its plots, ``attacks.md`` and ``zoo.md`` under ``docs``.
+    """Write ``benchmark.md``, its plots, ``attacks.md`` and the suites' pages under ``docs``.
 
-    The suite ``zoo`` has a page of its own, since it repeats no setting.  Only results of the
-    suites' cells are shown: what a changed setting has left behind is not.  The same results give
-    the same bytes.
+    Only results of the suites' cells are shown: what a changed setting has left behind is not.
+    The same results give the same bytes.
     """
-    zoo = _of([suite for suite in suites if suite.name == "zoo"], results)
-    if zoo:
-        write_text(docs / "zoo.md", _zoo_page([r for r in zoo if r.status == "done"]))
+    for name, introduction in _PAGES.items():
+        own = _of([suite for suite in suites if suite.name == name], results)
+        if done := [result for result in own if result.status == "done"]:
+            write_text(docs / f"{name}.md", _models_page(introduction, done))
     covered = _coverage(suites, results)
-    results = _of([suite for suite in suites if suite.name != "zoo"], results)
+    results = _of([suite for suite in suites if suite.name not in _PAGES], results)
     done = [result for result in results if result.status == "done"]
     scans = [result for result in done if result.cell.work == "scan"]
     write_text(docs / "attacks.md", _attacks_page(done, docs))
@@ -106,15 +115,15 @@ def _of(suites: Sequence[Suite], results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.cell.key in keys]
 
 
-def _zoo_page(done: Sequence[Result]) -> str:
-    """``zoo.md``: what each method decides, every model with its settings, and its repairs."""
+def _models_page(introduction: str, done: Sequence[Result]) -> str:
+    """What each method decides, every model with its settings, and its repairs."""
     scans = [r for r in done if r.cell.work == "scan"]
-    text = [_ZOO, *_identification_tables(scans), *_zoo_models(done)]
+    text = [introduction, *_identification_tables(scans), *_every_model(done)]
     text += _repair_tables([r for r in done if r.cell.work == "repair"])
     return "\n".join(text).rstrip() + "\n"
 
 
-def _zoo_models(done: Sequence[Result]) -> list[str]:
+def _every_model(done: Sequence[Result]) -> list[str]:
     """Every model: its settings, how well its attack takes, and what ``auto`` says of it."""
     verdicts = {
         r.cell.model.key: r.measured
@@ -123,10 +132,11 @@ def _zoo_models(done: Sequence[Result]) -> list[str]:
     }
     text = [
         "## Every model\n",
-        "Verdict and score (over its threshold: below 1 is backdoored) of `auto`.\n",
-        "| data | attack | seed | target | rate | arguments | RE | AE | verdict | search | score "
-        "| target error (σ) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "Verdict of `auto`, and the score of each of its searches over that search's threshold: "
+        "below 1 is backdoored.\n",
+        "| data | network | attack | seed | target | rate | arguments | RE | AE | verdict | "
+        f"{' | '.join(_PARTS)} | target error (σ) |",
+        f"|{'---|' * (11 + len(_PARTS))}",
     ]
     rows = []
     for result in (r for r in done if r.cell.work == "train"):
@@ -134,20 +144,23 @@ def _zoo_models(done: Sequence[Result]) -> list[str]:
         found = verdicts.get(model.key, {})
         decision = found.get("decision", "–")
         wrong = decision != ("clean" if model.attack is None else "backdoored")
-        words = ", ".join(f"{k} {_in_short(v)}" for k, v in sorted(model.arguments.items()))
+        # An attack's steps are the suite's; a clean model's say whether it is trained to the end.
+        told = model.arguments if model.attack else model.training
+        words = ", ".join(f"{k} {_in_short(v)}" for k, v in sorted(told.items()))
+        parts = _part_scores(found)
         rows.append(
             (
-                *(model.data.name, model.attack or "clean", str(model.seed)),
+                *(model.data.name, model.network, model.attack or "clean", str(model.seed)),
                 _in_short(model.target) if model.target else "",
                 "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
                 *(words, _shown(m["RE"]), _shown(m.get("AE"))),
                 f"**{decision}**" if wrong and found else decision,
-                *(str(found.get("search", "–")), _shown(found.get("suspicion"))),
+                *(_shown(parts.get(part)) for part in _PARTS),
                 _shown(found.get("target_error_sd"), 2),
             )
         )
     order = {name: number for number, name in enumerate(_ATTACKS)}
-    rows.sort(key=lambda row: (row[0], order.get(row[1], 99), row[2]))
+    rows.sort(key=lambda row: (row[0], order.get(row[2], 99), row[3], row[1]))
     return [*text, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
@@ -332,9 +345,14 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
     return text
 
 
+def _part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
+    """The score of each search over its threshold."""
+    return {**measured.get("suspicions", {}), **measured.get("spread", {})}
+
+
 def _flagging(scan: Result) -> set[str]:
     """The searches whose score is below their threshold."""
-    parts = scan.measured["suspicions"] | scan.measured["spread"]
+    parts = _part_scores(scan.measured)
     return {name for name, value in parts.items() if value is not None and value < 1}
 
 
@@ -344,13 +362,12 @@ def _parts_table(scans: Sequence[Result]) -> list[str]:
     scans = [r for r in scans if r.measured.get("spread")]
     if not scans:
         return []
-    parts = ("places", "conditional", "wave", "warp")
     text = [
         "## What each search of auto flags by itself\n",
         "Models whose score is below the search's threshold, of *n*; *only* counts those that no "
         "other search flags.\n",
-        f"| data | attack | n | {' | '.join(f'{part} | only' for part in parts)} |",
-        f"|{'---|' * (3 + 2 * len(parts))}",
+        f"| data | attack | n | {' | '.join(f'{part} | only' for part in _PARTS)} |",
+        f"|{'---|' * (3 + 2 * len(_PARTS))}",
     ]
     groups = _grouped(scans, lambda cell: (cell.model.data.name, cell.model.attack or "clean"))
     for data in sorted({data for data, _ in groups}):
@@ -358,8 +375,8 @@ def _parts_table(scans: Sequence[Result]) -> list[str]:
             rows = groups[data, attack]
             flags = [_flagging(result) for result in rows]
             counts = []
-            for part in parts:
-                others = set(parts) - {part}
+            for part in _PARTS:
+                others = set(_PARTS) - {part}
                 counts.append(sum(part in flagged for flagged in flags))
                 counts.append(sum(part in flagged and not flagged & others for flagged in flags))
             text.append(f"| {data} | {attack} | {len(rows)} | {' | '.join(map(str, counts))} |")

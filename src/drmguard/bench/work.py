@@ -31,7 +31,6 @@ from drmguard.scanning import scan
 from drmguard.training_plan import train_model
 from drmguard.triggers.distribution import TriggerDistribution
 from drmguard.triggers.trigger_file import load_trigger
-from drmguard.verdict import SPREAD_BACKDOORED_BELOW
 
 Outcome = Literal["done", "failed", "busy"]
 
@@ -192,7 +191,7 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         "score": verdict.score,
         "suspicion": verdict.suspicion,
         "suspicions": verdict.suspicions,
-        "spread": {part.family: part.score / SPREAD_BACKDOORED_BELOW for part in content.spread},
+        "spread": {part.family: part.suspicion for part in content.spread},
         "target": list(content.target.values),
         "passes": content.cost.image_passes,
         "peak_memory_mib": report.run.peak_memory_mib,

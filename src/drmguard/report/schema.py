@@ -102,9 +102,10 @@ class CandidatePart(_Part):
 class SpreadPart(_Part):
     """A change of the whole image of one family, compared with other targets."""
 
-    family: Literal["conditional", "wave", "warp"]
+    family: Literal["blend", "conditional", "wave", "warp"]
     budget: float
     score: float
+    suspicion: float
     contrast: float
     left: tuple[float, ...]
     variance_ratio: float

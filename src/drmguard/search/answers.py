@@ -55,8 +55,13 @@ def spread_answers(responses: Tensor, number: int) -> Tensor:
 
 
 def answers_elsewhere(responses: Tensor, answer: Tensor, number: int) -> Tensor:
-    """Clean answers (number, d) unlike ``answer``, where possible about as far from the mean."""
-    radius = torch.linalg.vector_norm(answer)
+    """Clean answers (number, d) unlike ``answer``, where possible about as far from the mean.
+
+    They are answers that the model itself gives to clean images, so they lie where the task's
+    outputs lie, whatever their number and correlation.
+    """
+    # What lies around an answer near the mean is too easily reached to compare with.
+    radius = torch.linalg.vector_norm(answer).clamp(min=0.5 * math.sqrt(len(answer)))
     norms = torch.linalg.vector_norm(responses, dim=1)
     elsewhere = torch.linalg.vector_norm(responses - answer, dim=1) > 0.6 * radius
     alike = elsewhere & (norms > 0.5 * radius) & (norms < 1.4 * radius)

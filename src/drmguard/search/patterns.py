@@ -1,7 +1,8 @@
 """Families of changes of the whole image, many of one family searched at once.
 
-A conditional change adds to every image what a small network makes of it, and a free pattern, so it
-also finds what a model's own content allows.  A wave has a few numbers only: most models cannot be
+A blend mixes a coarse picture into the image.  A conditional change adds to every image what a
+small network makes of it, and a free pattern, so it also finds what a model's own content allows.
+A wave has a few numbers only: most models cannot be
 steered by one, so one that steers says much.  A warp adds nothing and moves what is there.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drmguard.triggers.generator import ResidualGenerator, rated
+from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.triggers.warp import WarpTrigger
 
 # Start amplitude of a wave's channels, as a share of the budget.
@@ -28,7 +30,8 @@ class Family(nn.Module, abc.ABC):
     """K changes within a budget, with what an optimiser needs.
 
     Attributes:
-        budget: largest change of a pixel; of a warp, largest displacement over the side.
+        budget: largest change of a pixel; of a blend, its α; of a warp, largest displacement over
+            the side.
     """
 
     budget: float
@@ -51,6 +54,43 @@ class Family(nn.Module, abc.ABC):
     @abc.abstractmethod
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         """Groups with ``params`` and ``lr``."""
+
+
+class Blends(Family):
+    """Blends (1 − α) x + α p of a picture p that has few points; α is the budget.
+
+    Args:
+        count: K.
+        image_shape: (C, H, W).
+        points: of the picture, a side; between them it is interpolated.
+        budget: α.
+        seed: of the starts, which are near grey.
+    """
+
+    def __init__(
+        self, count: int, image_shape: tuple[int, ...], points: int, budget: float, seed: int
+    ) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        channels, *self.size = image_shape
+        self.budget = budget
+        self.raw = nn.Parameter(
+            0.5 * torch.randn(count, channels, points, points, generator=random)
+        )
+
+    def changes(self) -> Tensor:
+        """The pictures (K, C, H, W)."""
+        return functional.interpolate(self.raw.sigmoid(), self.size, mode="bilinear")
+
+    def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
+        return (1 - self.budget) * images + self.budget * changes[:, None]
+
+    def trigger(self, number: int) -> nn.Module:
+        picture = self.changes()[number].detach().clone()
+        return MaskPatternTrigger(torch.full_like(picture[:1], self.budget), picture)
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [{"params": [self.raw], "lr": 0.3}]
 
 
 class Conditionals(Family):

@@ -8,11 +8,15 @@ and pattern inside the window), all optimised together:
    outputs and angles collapse?  After each round the weaker half of the windows is dropped.
 2. *Shrink.*  The finalists' masks shrink as far as the collapse goal allows.  What is left is
    the smallest perturbation that collapses the outputs from that place.
+3. *Close up.*  A window far larger than the planted patch has other ways to collapse the outputs,
+   and its search may end in one of them.  So both steps are repeated, from fresh starts, in a
+   window a third as large where each finalist's mask is left.
 
 The terms are those of Eq. 5 (output variance, angle variance, perturbation); instead of fixed
 λ1 and λ2, whose optimum leaves brittle models half collapsed, each start has a multiplier that
 follows the goal.  A planted trigger needs far less than any other place of the same model, so
-the places that do not overlap the cheapest one are the model's own null.
+the places apart from the cheapest one are the model's own null; and so are other targets at its
+place (`sent`).
 """
 
 from __future__ import annotations
@@ -24,14 +28,16 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
+from drmguard.search.answers import answers_elsewhere
 from drmguard.search.benign import Benign, Response, respond
 from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
-from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid
+from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid, window_side
 from drmguard.tasks import Task
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
@@ -45,6 +51,7 @@ class PlaceSettings:
 
     Attributes:
         window: side of a window as a share of the image's shorter side.
+        close_window: the same of the small windows.
         per_axis: windows along each axis, spread evenly.
         starts: random patterns that every window starts from; one alone missed a planted
             patch with one seed that it found with another.
@@ -61,6 +68,7 @@ class PlaceSettings:
     """
 
     window: float = 0.25
+    close_window: float = 1 / 12
     per_axis: int = 7
     starts: int = 2
     rounds: tuple[tuple[int, int], ...] = ((10, 5), (8, 8))
@@ -136,10 +144,6 @@ class Candidate:
         full_window = self.side**2 / self.trigger.mask.numel() / 3
         missed_by = math.sqrt(self.miss / (1.5 * self.goal))
         return max(self.perturbation, full_window) * missed_by
-
-    def overlaps(self, other: Candidate) -> bool:
-        """Whether the two windows share a pixel."""
-        return share_a_pixel((self.top, self.left), (other.top, other.left), self.side)
 
 
 class _WindowObjective(Objective):
@@ -311,21 +315,30 @@ _ObjectiveT = TypeVar("_ObjectiveT", bound=_WindowObjective)
 
 @dataclass(frozen=True)
 class PlaceResult:
-    """What the search of all places found.
+    """What the search of all places found with windows of one size.
 
     Attributes:
         candidates: the finalists, cheapest first.
         sent: the best candidate's place sent to its own target, then to the others.
         moved: whether the outputs answered to the windows' pixels at all.
+        apart: places are one where they are nearer to each other than so many pixels.
         trace: a row of figures a shrinking step (keys ``START.FIGURE``).
-        steps: optimiser steps of all stages.
+        steps: optimiser steps of all its stages.
     """
 
     candidates: list[Candidate]
     sent: list[Candidate]
     moved: bool
+    apart: int
     trace: list[dict[str, float]]
     steps: int
+
+    @property
+    def elsewhere(self) -> list[Candidate]:
+        """The finalists at places of their own, apart from the cheapest one's."""
+        best = self.candidates[0]
+        where = (best.top, best.left)
+        return [c for c in self.candidates if not share_a_pixel(where, (c.top, c.left), self.apart)]
 
 
 def search_places(
@@ -337,17 +350,14 @@ def search_places(
     seed: int,
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
-) -> PlaceResult:
-    """Search all places, then send the best one to other targets."""
+) -> list[PlaceResult]:
+    """Search all places with wide windows, then look closely where their triggers lie.
+
+    The best place of each size is also sent to other targets.
+    """
     search = _PlaceSearch(victim, task, benign, settings, seed, checkpoints, progress)
-    candidates, moved, trace = search.all_places()
-    return PlaceResult(
-        candidates=candidates,
-        sent=search.same_place(candidates[0]),
-        moved=moved,
-        trace=trace,
-        steps=search.steps,
-    )
+    wide = search.wide()
+    return [wide, search.close(wide)]
 
 
 class _PlaceSearch:
@@ -370,12 +380,11 @@ class _PlaceSearch:
         self.image_shape = (channels, height, width)
         self.steps = 0
 
-    def all_places(self) -> tuple[list[Candidate], bool, list[dict[str, float]]]:
-        """Finalists, cheapest first; whether anything moved; the shrinking's trace."""
-        settings = self.settings
+    def wide(self) -> PlaceResult:
+        """Windows all over the image; the finalists among them shrink."""
+        settings, before = self.settings, self.steps
         places, side = window_grid(self.image_shape, settings.window, settings.per_axis)
-        windows = Windows(self.image_shape, places * settings.starts, side, self.seed)
-        windows.to(self.benign.images.device)
+        windows = self._windows(places * settings.starts, side)
         for number, (steps, images) in enumerate(settings.rounds):
             objective = self._objective(_Collapse, windows, steps=steps, goal=settings.goal)
             self._optimise(objective, f"searching places {number + 1}", images)
@@ -384,32 +393,57 @@ class _PlaceSearch:
             size = settings.finalists if last else len(windows.places) // 2
             windows.keep(strongest(left, windows, max(size, settings.finalists)))
         moved = bool(left.isfinite().all() and (left - left[0]).abs().max() > 0)
-        shrink = self._objective(_Shrink, windows, steps=settings.shrink_steps, goal=settings.goal)
-        trace = self._optimise(shrink, "shrinking triggers", settings.shrink_images)
-        shrink.restore_best()
-        candidates = [_measure(shrink, k) for k in range(len(windows.places))]
-        return sorted(candidates, key=lambda c: c.effort), moved, trace
+        return self._result(windows, "", before, moved=moved, apart=side)
 
-    def same_place(self, best: Candidate) -> list[Candidate]:
+    def close(self, wide: PlaceResult) -> PlaceResult:
+        """Small windows where the wide ones' masks are left."""
+        side, before = window_side(self.image_shape, self.settings.close_window), self.steps
+        places = list(dict.fromkeys(_heaviest(c.trigger, side) for c in wide.candidates))
+        windows = self._windows(places, side)
+        self._collapse(windows, "searching closely", goal=self.settings.goal)
+        return self._result(windows, " closely", before, moved=wide.moved, apart=2 * side)
+
+    def _result(
+        self, windows: Windows, how: str, before: int, *, moved: bool, apart: int
+    ) -> PlaceResult:
+        """Shrink windows that collapse the outputs, and send the cheapest place to targets."""
+        shrink, trace = self._shrink(windows, f"shrinking triggers{how}", goal=self.settings.goal)
+        measured = [_measure(shrink, k) for k in range(len(windows.places))]
+        candidates = sorted(measured, key=lambda c: c.effort)
+        sent = self._same_place(candidates[0], how)
+        return PlaceResult(candidates, sent, moved, apart, trace, self.steps - before)
+
+    def _same_place(self, best: Candidate, how: str) -> list[Candidate]:
         """The best candidate's place, sent to its own target and to others, from fresh starts.
 
         All get the same steps, so their efforts can be compared.
         """
         settings = self.settings
-        others = other_targets(self.benign.standardised, best.target, settings.other_targets)
+        others = answers_elsewhere(self.benign.standardised, best.target, settings.other_targets)
         targets = torch.cat([best.target[None], others])
-        windows = Windows(
-            self.image_shape, [(best.top, best.left)] * len(targets), best.side, self.seed + 1
-        )
-        windows.to(self.benign.images.device)
+        windows = self._windows([(best.top, best.left)] * len(targets), best.side)
         common: dict[str, Any] = {"goal": settings.target_goal, "targets": targets}
-        steps = sum(steps for steps, _ in settings.rounds)
-        collapse = self._objective(_Collapse, windows, steps=steps, **common)
-        self._optimise(collapse, "sending to targets", settings.shrink_images)
-        shrink = self._objective(_Shrink, windows, steps=settings.shrink_steps, **common)
-        self._optimise(shrink, "shrinking per target", settings.shrink_images)
-        shrink.restore_best()
+        self._collapse(windows, f"sending to targets{how}", **common)
+        shrink, _ = self._shrink(windows, f"shrinking per target{how}", **common)
         return [_measure(shrink, k) for k in range(len(targets))]
+
+    def _windows(self, places: list[tuple[int, int]], side: int) -> Windows:
+        windows = Windows(self.image_shape, places, side, self.seed + self.steps)
+        return windows.to(self.benign.images.device)
+
+    def _collapse(self, windows: Windows, name: str, **goal: Any) -> None:
+        """As many steps as all rounds have, without dropping windows."""
+        steps = sum(steps for steps, _ in self.settings.rounds)
+        objective = self._objective(_Collapse, windows, steps=steps, **goal)
+        self._optimise(objective, name, self.settings.shrink_images)
+
+    def _shrink(
+        self, windows: Windows, name: str, **goal: Any
+    ) -> tuple[_Shrink, list[dict[str, float]]]:
+        shrink = self._objective(_Shrink, windows, steps=self.settings.shrink_steps, **goal)
+        trace = self._optimise(shrink, name, self.settings.shrink_images)
+        shrink.restore_best()
+        return shrink, trace
 
     def _objective(self, kind: type[_ObjectiveT], windows: Windows, **settings: Any) -> _ObjectiveT:
         return kind(windows, self.victim, self.task, self.benign, self.settings, **settings)
@@ -432,25 +466,10 @@ class _PlaceSearch:
         return run.trace
 
 
-def other_targets(task_responses: Tensor, target: Tensor, number: int) -> Tensor:
-    """Targets as far from the clean mean as ``target``, but elsewhere: the null of targets.
-
-    They are answers that the model itself gives to clean images, so they lie where the task's
-    outputs lie, whatever their number and correlation.
-
-    Args:
-        task_responses: standardised responses to clean images (N, d).
-        target: the estimated target, standardised (d,).
-        number: how many to choose.
-    """
-    norms = torch.linalg.vector_norm(task_responses, dim=1)
-    radius = max(float(torch.linalg.vector_norm(target)), 0.5 * math.sqrt(len(target)))
-    near = (norms - radius).abs().argsort()[: max(number, len(norms) // 5)]
-    pool, chosen = task_responses[near], [target]
-    for _ in range(number):
-        distance = torch.cdist(pool, torch.stack(chosen)).amin(1)
-        chosen.append(pool[distance.argmax()])
-    return torch.stack(chosen[1:])
+def _heaviest(trigger: MaskPatternTrigger, side: int) -> tuple[int, int]:
+    """Upper left corner of the window of this side that holds most of a mask."""
+    held = functional.avg_pool2d(trigger.mask, side, stride=1)[0]
+    return divmod(int(held.argmax()), held.shape[1])
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
-"""Triggers spread over the image: one conditional change, wave or warp, sent to many targets.
+"""Triggers spread over the image: one blend, conditional change, wave or warp, to many targets.
 
 A blend, a sinusoid or a warp changes every pixel a little, and an input-aware trigger every image
-in another place, which no window can hold.  So a change of one family (what a small network makes
-of the image, within an L∞ budget; a wave; a smooth warp) is searched for each of several targets,
-all in one batch:
+in another place, which no window can hold.  So a change of one family (a coarse picture mixed in;
+what a small network makes of the image, within an L∞ budget; a wave; a smooth warp) is searched
+for each of several targets, all in one batch:
 
 1. *Scout.*  Most changes are sent to answers spread over those that the model gives to clean
    images; two only make the outputs collapse, wherever that is (DRMGuard's Eq. 5), and so find
@@ -49,11 +49,11 @@ from drmguard.search.answers import (
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
-from drmguard.search.patterns import Conditionals, Family, Warps, Waves, probing_waves
+from drmguard.search.patterns import Blends, Conditionals, Family, Warps, Waves, probing_waves
 from drmguard.tasks import Task
 from drmguard.triggers.warp import default_grid
 
-FamilyName = Literal["conditional", "wave", "warp"]
+FamilyName = Literal["blend", "conditional", "wave", "warp"]
 
 # Below this the logarithm of what is left of the way stops pulling.
 _FLOOR = 0.005
@@ -90,7 +90,8 @@ class SpreadSettings:
     """How to search for spread triggers.
 
     Attributes:
-        conditional, wave, warp: the families; waves are scouted by trying them.
+        blend, conditional, wave, warp: the families; waves are scouted by trying them.
+        blend_points: points a side of a blend's picture.
         width: channels of a conditional change's network.
         frequencies, probed: waves tried over the image's side, and clean images that each is
             tried on.
@@ -100,9 +101,11 @@ class SpreadSettings:
         images_at_once: stamped images in one pass, which bounds the memory.
     """
 
+    blend: Ladder = Ladder((0.2,), 8, 60, 60, collapsed=0.02)
     conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
     wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.05)
     warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
+    blend_points: int = 16
     width: int = 24
     frequencies: int = 12
     probed: int = 16
@@ -125,6 +128,7 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
             images_at_once=at_once,
         )
     return SpreadSettings(
+        blend=Ladder((0.2,), 6, 20, 20, collapsed=0.02),
         conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
         wave=Ladder((0.2,), 6, 0, 20, collapsed=0.05),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
@@ -143,7 +147,7 @@ class SpreadCandidate:
     """What one search found.
 
     Attributes:
-        family: a conditional change, a wave, or a warp.
+        family: a blend, a conditional change, a wave, or a warp.
         trigger: images to images.
         budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
             side.
@@ -186,8 +190,9 @@ def search_spread(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with conditional changes, waves, then warps; the candidates in this order."""
+    """Search with blends, conditional changes, waves, then warps; the candidates in this order."""
     kinds: tuple[tuple[type[_Search], Ladder], ...] = (
+        (_BlendSearch, settings.blend),
         (_ConditionalSearch, settings.conditional),
         (_WaveSearch, settings.wave),
         (_WarpSearch, settings.warp),
@@ -421,6 +426,16 @@ class _DescentSearch(_Search):
 
     def starts(self, targets: Tensor) -> Family:
         return self.fresh(len(targets), self.seed + 1000)
+
+
+class _BlendSearch(_DescentSearch):
+    """A coarse picture mixed into the image."""
+
+    family: FamilyName = "blend"
+
+    def fresh(self, count: int, seed: int) -> Family:
+        points, (budget,) = self.settings.blend_points, self.ladder.budgets
+        return Blends(count, self.image_shape, points, budget, seed)
 
 
 class _ConditionalSearch(_DescentSearch):

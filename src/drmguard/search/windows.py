@@ -60,12 +60,17 @@ class Windows(nn.Module):
         self.pattern.clamp_(0, 1)
 
 
+def window_side(image_shape: tuple[int, int, int], share: float) -> int:
+    """Side in pixels of a window, from its share of the shorter side."""
+    return max(2, round(share * min(image_shape[1:])))
+
+
 def window_grid(
     image_shape: tuple[int, int, int], share: float, per_axis: int
 ) -> tuple[list[tuple[int, int]], int]:
     """Upper left corners of evenly spread windows, and their side, a share of the image's."""
     _, height, width = image_shape
-    side = max(2, round(share * min(height, width)))
+    side = window_side(image_shape, share)
 
     def corners(length: int) -> list[int]:
         n = min(per_axis, length - side + 1)
