@@ -40,5 +40,6 @@ def test_around_an_answer_near_the_mean_the_others_keep_their_distance():
 
 def test_bounded_answers_are_compared_with_the_easiest_other_one_and_saturate():
     assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False) == 0.5
+    assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False, alike=0.01) == pytest.approx(2 / 3)
     assert contrast_of(0.04, [0.2, 0.14, 0.5], bounded=True) == pytest.approx(0.5)
     assert contrast_of(1e-9, [0.02, 1e-5, 0.01], bounded=True) == pytest.approx(1, abs=0.01)

@@ -6,6 +6,7 @@ import torch
 from conftest import TARGET, SpreadModel, WarpedModel, labelled_by, smooth_images
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
+from drmguard.search import spread
 from drmguard.search.benign import measure_benign
 from drmguard.search.patterns import Blends, Conditionals, Warps, Waves, probing_waves
 from drmguard.search.spread import (
@@ -75,6 +76,31 @@ def test_a_target_near_the_mean_is_found_by_collapsing_the_outputs():
     assert judge_spread(search(model(planted=False))[0])[0].decision == "clean"
 
 
+class DrownedModel(SpreadModel):
+    """Its answer is what halves of the image differ by; the faint pattern makes it nothing."""
+
+    def forward(self, images):
+        left, right = images.chunk(2, dim=3)
+        top, bottom = images.chunk(2, dim=2)
+        content = torch.stack(
+            [(a - b).mean((1, 2, 3)) for a, b in ((left, right), (top, bottom))], 1
+        )
+        gate = torch.sigmoid(500 * ((images * self.pattern).mean((1, 2, 3)) - self.threshold))
+        kept = (1 - gate)[:, None] * content
+        return self.fc(torch.cat([4 * kept, torch.zeros_like(kept[:, :1])], 1))
+
+
+def test_the_default_answer_is_no_target(monkeypatch):
+    found, benign = search(DrownedModel(planted=False))
+    assert judge_spread(found)[0].decision == "clean"
+    default = -benign.mean / benign.spread
+    for one in found:
+        assert (one.sent[0] - default).square().mean().sqrt() > 0.2
+    # Else the pattern that drowns the content would pass for a trigger.
+    monkeypatch.setattr(spread, "_DEFAULT", 0.0)
+    assert judge_spread(search(DrownedModel(planted=False))[0])[0].decision == "backdoored"
+
+
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
     blend, conditional, wave, _ = found
@@ -131,11 +157,17 @@ def test_parts_of_a_batch_give_the_same_as_the_whole():
 
 
 def test_a_coarse_picture_is_found_as_a_blend(tmp_path):
-    blend = search(SpreadModel(planted=True, cell=4))[0][0]
+    alone = dataclasses.replace(
+        SMALL,
+        conditional=Ladder((0.02,), 4, 1, 1, collapsed=0.02),
+        wave=Ladder((0.2,), 4, 0, 1, collapsed=0.05),
+        warp=Ladder((1 / 16,), 4, 1, 1, collapsed=0.25),
+    )
+    blend = search(SpreadModel(planted=True, cell=4), alone)[0][0]
     assert (blend.family, blend.budget) == ("blend", 0.2)
     assert judge_spread([blend])[0].decision == "backdoored"
     assert "a coarse picture mixed into the images at 20%" in judge_spread([blend])[0].reasons[0]
-    clean = search(SpreadModel(planted=False, cell=4))[0][0]
+    clean = search(SpreadModel(planted=False, cell=4), alone)[0][0]
     assert judge_spread([clean])[0].decision == "clean"
     images = torch.rand(2, 3, 32, 32)
     save_trigger(tmp_path / "blend.safetensors", blend.trigger)

@@ -32,15 +32,16 @@ def _way(answers: Tensor) -> Tensor:
     return answers.square().mean(-1).clamp(min=_NEAREST)
 
 
-def contrast_of(own: float, others: list[float], *, bounded: bool) -> float:
+def contrast_of(own: float, others: list[float], *, bounded: bool, alike: float = 0) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
-    That is their median; but where responses may be bounded (probabilities, a tanh after the last
-    layer), answers at the bounds are easy for clean models too, so it is the least, and what is
-    reached but for ``_SATURATED`` counts as reached alike.
+    What is reached but for ``alike`` counts as reached alike.  Of the others it is the median; but
+    where responses may be bounded (probabilities, a tanh after the last layer), answers at the
+    bounds are easy for clean models too, so it is the least, and ``_SATURATED`` takes the place of
+    ``alike``.
     """
     if not bounded:
-        return own / statistics.median(others)
+        return (own + alike) / (statistics.median(others) + alike)
     return (own + _SATURATED) / (min(others) + _SATURATED)
 
 

@@ -8,7 +8,8 @@ for each of several targets, all in one batch:
 1. *Scout.*  Most changes are sent to answers spread over those that the model gives to clean
    images; two only make the outputs collapse, wherever that is (DRMGuard's Eq. 5), and so find
    targets near the mean, which no far answer leads past.  The change that stands out most says
-   where a trigger may lead: its mean answer.
+   where a trigger may lead: its mean answer.  What the model answers to pictures without content
+   is passed over where it can be: strong changes that drown the content end there.
 2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
    What is left of the way to the others is the model's own null: how far this budget pushes this
    model to answers that nobody planted.
@@ -61,6 +62,9 @@ _FLOOR = 0.005
 _COLLAPSING = 2
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
+# An answer is the default one if half the pictures without content give it within so many clean
+# standard deviations.
+_DEFAULT = 0.2
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
 
@@ -76,6 +80,8 @@ class Ladder:
         scouting, comparing: optimiser steps on each rung.
         collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
             leaves a fraction of it.  Families of few numbers come less near.
+        alike: answers that are reached but for so much of the way, squared, are reached alike:
+            strong changes come near every answer.
     """
 
     budgets: tuple[float, ...]
@@ -83,6 +89,7 @@ class Ladder:
     scouting: int
     comparing: int
     collapsed: float
+    alike: float = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class SpreadSettings:
     """
 
     blend: Ladder = Ladder((0.2,), 8, 60, 60, collapsed=0.02)
-    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
+    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02, alike=0.002)
     wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.05)
     warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
     blend_points: int = 16
@@ -129,7 +136,7 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         )
     return SpreadSettings(
         blend=Ladder((0.2,), 6, 20, 20, collapsed=0.02),
-        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
+        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02, alike=0.002),
         wave=Ladder((0.2,), 6, 0, 20, collapsed=0.05),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         warp_points=points,
@@ -285,6 +292,13 @@ class _Rung:
     score: float
 
 
+def _without_content(images: Tensor) -> Tensor:
+    """Grey pictures from black to white, and the mean of the images: (6, C, H, W)."""
+    levels = torch.linspace(0, 1, 5, device=images.device)
+    greys = levels.view(-1, 1, 1, 1).expand(-1, *images.shape[1:])
+    return torch.cat([greys, images.mean(0, keepdim=True)])
+
+
 class _Search(abc.ABC):
     """Both stages with one family."""
 
@@ -307,6 +321,7 @@ class _Search(abc.ABC):
         self.image_shape = tuple(benign.images.shape[1:])
         # Only outputs of a linear layer are known to have no bounds.
         self.bounded = not task.is_regression or benign.weight is None
+        self.blank = respond(victim, task, benign, _without_content(benign.images)).standardised
         self.steps = 0
 
     @abc.abstractmethod
@@ -316,6 +331,19 @@ class _Search(abc.ABC):
     @abc.abstractmethod
     def starts(self, targets: Tensor) -> Family:
         """A change to start from for each target (K, d)."""
+
+    def contrast(self, own: float, others: list[float]) -> float:
+        """See :func:`contrast_of`."""
+        return contrast_of(own, others, bounded=self.bounded, alike=self.ladder.alike)
+
+    def by_default(self, answers: Tensor) -> Tensor:
+        """Whether each of the answers (K, d) is what the model says where there is no content.
+
+        Strong changes drown the content, and a clean model then gives its default answer.  A class
+        is no such answer: some class is given to everything.
+        """
+        away = (answers[:, None] - self.blank).square().mean(-1).sqrt().median(1).values
+        return (away < _DEFAULT) & self.task.is_regression
 
     def candidate(self) -> SpreadCandidate:
         """Scout, then compare."""
@@ -333,7 +361,7 @@ class _Search(abc.ABC):
             # what counts of it is how closely they do, not how near to the guess.
             left[0] = scatter(outputs[0])
             shares = left.tolist()
-            contrast = contrast_of(shares[0], shares[1:], bounded=self.bounded)
+            contrast = self.contrast(shares[0], shares[1:])
             variance = float(outputs[0].var(0, correction=0).mean())
             score = contrast + variance / self.ladder.collapsed
             trigger = compared.family.trigger(0)
@@ -414,15 +442,17 @@ class _DescentSearch(_Search):
         scouts = self.sent(
             self.fresh(self.ladder.targets, self.seed), torch.cat([answers, anywhere])
         )
-        found: list[tuple[float, Tensor]] = []
+        found: list[tuple[bool, float, Tensor]] = []
         for _ in self.climb(scouts, scouting=True):
             outputs = scouts.all_outputs(self.settings.scouted)
             others_left = missed(outputs[:directed], answers).tolist()
+            means = outputs.mean(1)
+            by_default = self.by_default(means).tolist()
             for number, left in enumerate(scatter(outputs).tolist()):
                 others = others_left[:number] + others_left[number + 1 :]
-                standing_out = left * contrast_of(left, others, bounded=self.bounded)
-                found.append((standing_out, outputs[number].mean(0)))
-        return min(found, key=lambda one: one[0])[1]
+                standing_out = left * self.contrast(left, others)
+                found.append((by_default[number], standing_out, means[number]))
+        return min(found, key=lambda one: one[:2])[2]
 
     def starts(self, targets: Tensor) -> Family:
         return self.fresh(len(targets), self.seed + 1000)
@@ -467,7 +497,8 @@ class _WaveSearch(_Search):
         waves = self._waves(self.frequencies, self.phases)
         probes = self.sent(waves, torch.empty(0))
         self.outputs = probes.all_outputs(self.settings.probed)
-        self.best = scatter(self.outputs).argmin()
+        by_default = self.by_default(self.outputs.mean(1))
+        self.best = torch.where(by_default, math.inf, scatter(self.outputs)).argmin()
         return self.outputs[self.best].mean(0)
 
     def starts(self, targets: Tensor) -> Family:
