@@ -95,7 +95,7 @@ def test_the_default_answer_is_no_target(monkeypatch):
     assert judge_spread(found)[0].decision == "clean"
     default = -benign.mean / benign.spread
     for one in found:
-        assert (one.sent[0] - default).square().mean().sqrt() > 0.2
+        assert (one.sent[0] - default).square().mean().sqrt() > 0.25
     # Else the pattern that drowns the content would pass for a trigger.
     monkeypatch.setattr(spread, "_DEFAULT", 0.0)
     assert judge_spread(search(DrownedModel(planted=False))[0])[0].decision == "backdoored"

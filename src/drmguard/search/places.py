@@ -64,6 +64,7 @@ class PlaceSettings:
             in clean variances.
         other_targets: targets that the best place is also sent to.
         learning_rate: of patterns and masks, in pixel values a step.
+        measured: clean images on which each finalist is measured, about.
         images_at_once: stamped images in one pass, which bounds the memory.
     """
 
@@ -79,6 +80,7 @@ class PlaceSettings:
     target_goal: float = 0.02
     other_targets: int = 5
     learning_rate: float = 0.2
+    measured: int = 256
     images_at_once: int = 96
 
 
@@ -94,6 +96,7 @@ def place_settings(image_shape: tuple[int, int, int]) -> PlaceSettings:
         shrink_steps=40,
         shrink_images=6,
         other_targets=4,
+        measured=64,
         images_at_once=at_once,
     )
 
@@ -482,12 +485,13 @@ def _remaining(objective: _WindowObjective, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _measure(objective: _Shrink, k: int) -> Candidate:
-    """Measure one finalist on all clean images."""
+    """Measure one finalist on clean images spread over all of them."""
     windows, benign = objective.windows, objective.benign
     mask, pattern = (value.detach().clone() for value in windows.full(k))
     trigger = MaskPatternTrigger(mask, pattern)
     outputs, angles, change = [], [], 0.0
-    for images in benign.images.split(64):
+    sample = benign.images[:: max(1, len(benign.images) // objective.settings.measured)]
+    for images in sample.split(64):
         stamped = trigger(images)
         response = respond(objective.victim, objective.task, benign, stamped)
         outputs.append(response.standardised)
@@ -509,7 +513,7 @@ def _measure(objective: _Shrink, k: int) -> Candidate:
         top=top,
         left=left,
         side=windows.side,
-        perturbation=change / benign.images.numel(),
+        perturbation=change / sample.numel(),
         variance_ratio=variance_ratio,
         rav=rav,
         target=target,

@@ -62,9 +62,9 @@ _FLOOR = 0.005
 _COLLAPSING = 2
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
-# An answer is the default one if half the pictures without content give it within so many clean
-# standard deviations.
-_DEFAULT = 0.2
+# An answer is the default one if all pictures without content give it within so many clean
+# standard deviations; where they differ, there is none.
+_DEFAULT = 0.25
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
 
@@ -342,7 +342,7 @@ class _Search(abc.ABC):
         Strong changes drown the content, and a clean model then gives its default answer.  A class
         is no such answer: some class is given to everything.
         """
-        away = (answers[:, None] - self.blank).square().mean(-1).sqrt().median(1).values
+        away = (answers[:, None] - self.blank).square().mean(-1).sqrt().amax(1)
         return (away < _DEFAULT) & self.task.is_regression
 
     def candidate(self) -> SpreadCandidate:
