@@ -16,6 +16,7 @@ from drmguard.verdict import (
     judge_generator,
     judge_places,
     judge_spread,
+    spread_suspicion,
 )
 
 
@@ -28,7 +29,7 @@ def candidate(place, perturbation, *, left=0.005, miss=None):
         perturbation=perturbation,
         variance_ratio=left,
         rav=None,
-        target=torch.zeros(2),
+        target=torch.ones(2),
         miss=left if miss is None else miss,
         goal=0.01,
         start=0,
@@ -92,6 +93,24 @@ def test_agreement_far_from_the_mean_withholds_clean():
     assert at(near, near, near, near, near) == "clean"
     # Without H the far answer may be a bound of the outputs.
     assert at(far, far, far, near, other, rav=None) == "clean"
+
+
+def test_near_the_mean_a_score_must_be_lower():
+    found = result(1, [6] * 4, 1, [6] * 3)
+    assert judge_places([found])[0].score == pytest.approx(1 / 6)
+
+    def at(*target):
+        moved = [dataclasses.replace(c, target=torch.tensor(target)) for c in found.candidates]
+        return judge_places([dataclasses.replace(found, candidates=moved)])[0]
+
+    assert at(0.0, 0.7072).score == pytest.approx(1 / 6, rel=1e-3)
+    assert (at(0.25, 0.25).decision, at(0.25, 0.25).score) == ("clean", pytest.approx(1 / 3))
+    assert any("mean" in reason for reason in at(0.25, 0.25).reasons)
+    assert at(0.0, 0.0).score == pytest.approx(10 / 6)
+    near = dataclasses.replace(spread(0.001, 0.1), target=torch.tensor([0.3, 0.3]))
+    verdict, _ = judge_spread([near])
+    assert (verdict.decision, verdict.score) == ("inconclusive", pytest.approx(1 / 6))
+    assert spread_suspicion(near) == pytest.approx(1 / 6 / 0.15)
 
 
 def test_overlapping_places_are_no_null():
@@ -168,7 +187,7 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
         family=family,
         trigger=ResidualGenerator((3, 8, 8), width=0),
         budget=budget,
-        target=torch.zeros(2),
+        target=torch.ones(2),
         sent=torch.zeros(1 + len(others), 2),
         left=(own, *others),
         contrast=contrast_of(own, others, bounded=False),

@@ -24,7 +24,7 @@ from drmguard.search.heat_map import HeatMap
 from drmguard.search.mesa import MesaResult
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.spread import SpreadCandidate
-from drmguard.verdict import spread_suspicion
+from drmguard.verdict import spread_score, spread_suspicion
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def spread_part(candidate: SpreadCandidate) -> SpreadPart:
     return SpreadPart(
         family=candidate.family,
         budget=candidate.budget,
-        score=candidate.score,
+        score=spread_score(candidate),
         suspicion=spread_suspicion(candidate),
         contrast=candidate.contrast,
         left=candidate.left,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from drmguard.search.classes import ClassTrigger, strongest
 from drmguard.search.drmguard import EPSILON, GeneratorResult
@@ -44,6 +45,8 @@ MIN_NULL = 3
 COLLAPSED = 0.1
 # An answer is far from the mean beyond this many clean standard deviations, averaged over outputs.
 FAR, AGREEING_PLACES = 1.2, 3
+# Nearer to the mean than this, an answer may be what is left when the content is erased.
+NEAR, LEAST_NEARNESS = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,16 @@ def contrast(result: PlaceResult) -> Contrast | None:
     )
 
 
+def nearness(target: Tensor) -> float:
+    """What a score is divided by: 1 for an answer (d,), standardised, that is not near the mean.
+
+    Clean models answer near the mean of their labels where they see nothing to go by, so there a
+    cheap change says less: the nearer, the lower its score must be.
+    """
+    distance = float(target.square().mean().sqrt())
+    return min(1.0, max(LEAST_NEARNESS, distance / NEAR))
+
+
 def agreeing_places(result: PlaceResult) -> int:
     """Places whose searches ended, each by itself, at the best one's answer, if that is far off.
 
@@ -154,20 +167,21 @@ def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
             "compare with; the images are too small"
         )
     best = result.candidates[0]
-    reasons = [_describe(best), *_compare(compared)]
-    if compared.score > CLEAN_ABOVE and together >= AGREEING_PLACES:
+    score = compared.score / nearness(best.target)
+    reasons = [_describe(best), *_compare(compared), *_near(best.target)]
+    if score > CLEAN_ABOVE and together >= AGREEING_PLACES:
         decision: Decision = "inconclusive"
         reasons.append(
             f"no place stands apart, but {together} places send the outputs to the same answer, "
             "far from the mean, which erasing the content does not do"
         )
-    elif compared.score > CLEAN_ABOVE:
+    elif score > CLEAN_ABOVE:
         decision = "clean"
         reasons.append("the cheapest trigger found is what the model's own content allows")
     elif best.variance_ratio > COLLAPSED:
         decision = "inconclusive"
         reasons.append("the best trigger did not reach the collapse that was asked for")
-    elif compared.score < BACKDOORED_BELOW:
+    elif score < BACKDOORED_BELOW:
         decision = "backdoored"
         reasons.append(
             "one place and one target stand apart from all others, as a planted one does"
@@ -178,7 +192,7 @@ def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
     return Verdict(
         "places",
         decision,
-        compared.score,
+        score,
         BACKDOORED_BELOW,
         CLEAN_ABOVE,
         FAST_SOURCE,
@@ -191,6 +205,12 @@ def _describe(best: Candidate) -> str:
         f"the cheapest trigger changes the images by {best.perturbation:.4f} on average (of 1) and "
         f"leaves {best.variance_ratio:.1%} of the outputs' variance"
     )
+
+
+def _near(target: Tensor) -> list[str]:
+    if nearness(target) == 1:
+        return []
+    return ["its answer is near the labels' mean, where clean models go too if content is erased"]
 
 
 def _compare(compared: Contrast) -> list[str]:
@@ -224,11 +244,13 @@ def _judge_family(best: SpreadCandidate) -> Verdict:
     reasons = [
         f"{how[best.family]} leaves {best.variance_ratio:.1%} of the outputs' variance",
         f"it misses its answer by {best.contrast:.3f} of what the same search misses others by",
+        *_near(best.target),
     ]
-    if best.score < backdoored_below and best.variance_ratio < COLLAPSED:
+    score = spread_score(best)
+    if score < backdoored_below and best.variance_ratio < COLLAPSED:
         decision: Decision = "backdoored"
         reasons.append("one answer is reached where no other is, as a planted one is")
-    elif best.score > clean_above:
+    elif score > clean_above:
         decision = "clean"
         reasons.append("no answer is reached that others are not")
     else:
@@ -237,7 +259,7 @@ def _judge_family(best: SpreadCandidate) -> Verdict:
     return Verdict(
         "spread",
         decision,
-        best.score,
+        score,
         backdoored_below,
         clean_above,
         FAST_SOURCE,
@@ -245,9 +267,14 @@ def _judge_family(best: SpreadCandidate) -> Verdict:
     )
 
 
+def spread_score(candidate: SpreadCandidate) -> float:
+    """Its score, higher where its answer is near the mean."""
+    return candidate.score / nearness(candidate.target)
+
+
 def spread_suspicion(candidate: SpreadCandidate) -> float:
-    """Its score over its family's threshold: below 1 is backdoored."""
-    return candidate.score / SPREAD_THRESHOLDS[candidate.family][0]
+    """That score over its family's threshold: below 1 is backdoored."""
+    return spread_score(candidate) / SPREAD_THRESHOLDS[candidate.family][0]
 
 
 def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:

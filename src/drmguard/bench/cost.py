@@ -79,5 +79,5 @@ def _rough(cell: Cell) -> tuple[int, float]:
     if cell.method in _PASSES:
         passes = _PASSES[cell.method]
         return passes, passes * _SEARCHED * unit
-    passes = 17_000 if model.data.size >= LARGE_SIDE else 57_000
+    passes = 22_000 if model.data.size >= LARGE_SIDE else 81_000
     return passes, passes * _SEARCHED * unit
