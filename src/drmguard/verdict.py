@@ -28,7 +28,7 @@ BACKDOORED_BELOW, CLEAN_ABOVE = 0.2, 0.3
 # Conditional changes can do more than the others, and reach some answer of clean models too.
 SPREAD_THRESHOLDS: Mapping[FamilyName, tuple[float, float]] = {
     "blend": (0.2, 0.3),
-    "conditional": (0.15, 0.22),
+    "conditional": (0.12, 0.16),
     "wave": (0.2, 0.3),
     "warp": (0.2, 0.3),
 }
