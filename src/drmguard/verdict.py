@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
 from drmguard.search.spread import FamilyName, SpreadCandidate
 
+_Evidence = TypeVar("_Evidence")
 Decision = Literal["clean", "backdoored", "inconclusive"]
 Search = Literal["places", "spread", "generator", "classes", "masks", "features", "shift"]
 
@@ -149,9 +150,10 @@ def agreeing_places(result: PlaceResult) -> int:
 def judge_places(results: Sequence[PlaceResult]) -> tuple[Verdict, PlaceResult]:
     """Verdict on windows of several sizes, the widest first, and the result that it speaks of."""
     wide, *closer = results
-    judged = [(_judge_size(wide, agreeing_places(wide)), wide)]
-    judged += [(_judge_size(result), result) for result in closer if contrast(result)]
-    return min(judged, key=lambda one: rank(one[0].decision, one[0].score))
+    judged = [(_judge_size(result), result) for result in closer]
+    # Small windows without enough others to compare with are no evidence against the wide ones'.
+    judged = [one for one in judged if one[0].score is not None]
+    return _speaking([(_judge_size(wide, agreeing_places(wide)), wide), *judged])
 
 
 def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
@@ -228,26 +230,25 @@ def _inconclusive(reason: str) -> Verdict:
 
 def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, SpreadCandidate]:
     """Verdict on triggers spread over the image, and the candidate that it speaks of."""
-    judged = [(_judge_family(candidate), candidate) for candidate in candidates]
-    return min(judged, key=lambda one: rank(one[0].decision, one[0].suspicion))
+    return _speaking([(_judge_family(candidate), candidate) for candidate in candidates])
 
 
-def _judge_family(best: SpreadCandidate) -> Verdict:
+def _judge_family(found: SpreadCandidate) -> Verdict:
     """One answer of a planted trigger is reached where others are not."""
-    backdoored_below, clean_above = SPREAD_THRESHOLDS[best.family]
+    backdoored_below, clean_above = SPREAD_THRESHOLDS[found.family]
     how = {
-        "blend": f"a coarse picture mixed into the images at {best.budget:.0%}",
-        "conditional": f"a change of at most ±{best.budget:g} that a network makes of each image",
-        "wave": f"a wave of at most ±{best.budget:g} over the whole image",
-        "warp": f"a warp by at most {best.budget:.1%} of the side",
+        "blend": f"a coarse picture mixed into the images at {found.budget:.0%}",
+        "conditional": f"a change of at most ±{found.budget:g} that a network makes of each image",
+        "wave": f"a wave of at most ±{found.budget:g} over the whole image",
+        "warp": f"a warp by at most {found.budget:.1%} of the side",
     }
     reasons = [
-        f"{how[best.family]} leaves {best.variance_ratio:.1%} of the outputs' variance",
-        f"it misses its answer by {best.contrast:.3f} of what the same search misses others by",
-        *_near(best.target),
+        f"{how[found.family]} leaves {found.variance_ratio:.1%} of the outputs' variance",
+        f"it misses its answer by {found.contrast:.3f} of what the same search misses others by",
+        *_near(found.target),
     ]
-    score = spread_score(best)
-    if score < backdoored_below and best.variance_ratio < COLLAPSED:
+    score = spread_score(found)
+    if score < backdoored_below and found.variance_ratio < COLLAPSED:
         decision: Decision = "backdoored"
         reasons.append("one answer is reached where no other is, as a planted one is")
     elif score > clean_above:
@@ -281,6 +282,11 @@ def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:
     """Sorts verdicts, the most suspicious first; without a score none shows what was found."""
     order: list[Decision] = ["backdoored", "inconclusive", "clean"]
     return order.index(decision), math.inf if suspicion is None else suspicion
+
+
+def _speaking(judged: Sequence[tuple[Verdict, _Evidence]]) -> tuple[Verdict, _Evidence]:
+    """The most suspicious verdict, and what it speaks of."""
+    return min(judged, key=lambda one: rank(one[0].decision, one[0].suspicion))
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
