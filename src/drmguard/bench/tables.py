@@ -133,7 +133,7 @@ def _every_model(done: Sequence[Result]) -> list[str]:
     text = [
         "## Every model\n",
         "Verdict of `auto`, and the score of each of its searches over that search's threshold: "
-        "below 1 is backdoored.\n",
+        "below 1 is backdoored. A scan without a score for a search is older than it.\n",
         "| data | network | attack | seed | target | rate | arguments | RE | AE | verdict | "
         f"{' | '.join(_PARTS)} | target error (σ) |",
         f"|{'---|' * (11 + len(_PARTS))}",
