@@ -12,6 +12,7 @@ import stand_in
 from drmguard.bench.cell import Cell, Data, Model
 from drmguard.bench.engines import LocalEngine, RayEngine
 from drmguard.bench.runner import run_cells, standing
+from drmguard.bench.store import Result
 from drmguard.bench.work import Place
 
 DATA = Data(name="a", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
@@ -132,6 +133,26 @@ def test_a_killed_runner_loses_at_most_the_running_cells(place, tmp_path):
 
 def test_standing_before_anything_ran(place):
     assert standing(cells_of(), place.store()).left == 8
+
+
+def test_what_a_fresh_cache_lacks_is_made_again_where_it_is_needed(place):
+    store, cells = place.store(), cells_of(models=2, scans=1)
+    trained, (scanned, waiting) = cells[:2], cells[2:]
+    for cell in (*trained, scanned):
+        store.write(Result(cell=cell, status="done"))
+    assert scanned.key in standing(cells, store).done
+    assert standing(cells, store).done == {trained[0].key, scanned.key}
+    store.model_path(waiting.model).parent.mkdir(parents=True)
+    store.model_path(waiting.model).touch()
+    assert standing(cells, store).done == {cell.key for cell in (*trained, scanned)}
+
+
+def test_a_repair_has_its_scan_made_again_and_the_model_of_that(place):
+    store, cells = place.store(), cells_of(models=1, scans=1)
+    repair = Cell(work="repair", model=cells[0].model, method="unlearning")
+    for cell in cells:
+        store.write(Result(cell=cell, status="done"))
+    assert standing([*cells, repair], store).done == set()
 
 
 @pytest.mark.slow

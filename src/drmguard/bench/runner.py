@@ -43,14 +43,25 @@ class Progress:
 
 
 def standing(cells: Sequence[Cell], store: Store, *, retry_failed: bool = False) -> Progress:
-    """How the cells stand in the store, before anything runs."""
+    """How the cells stand in the store, before anything runs.
+
+    A cell that is done is done again where the cache lacks what a cell without a result needs of
+    it: results travel with the repository, models and scans do not.
+    """
     progress = Progress(cells)
-    for cell in cells:
+    needed: set[str] = set()
+    for cell in reversed(cells):  # those that need others come after them
         result = store.load(cell)
-        if result is not None and result.status == "done":
+        if (
+            result is not None
+            and result.status == "done"
+            and (cell.key not in needed or store.holds(cell))
+        ):
             progress.done.add(cell.key)
-        elif result is not None and not retry_failed:
+        elif result is not None and result.status == "failed" and not retry_failed:
             progress.failed.add(cell.key)
+        else:
+            needed |= {other.key for other in cell.needs()}
     return progress
 
 

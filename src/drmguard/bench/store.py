@@ -73,6 +73,12 @@ class Store:
         """Where a scan's report lies."""
         return self.cache / "scans" / cell.key
 
+    def holds(self, cell: Cell) -> bool:
+        """Whether the cache has what other cells take from this one: its model, or its scan."""
+        if cell.work == "train":
+            return self.model_path(cell.model).exists()
+        return cell.work != "scan" or self.scan_folder(cell).exists()
+
     def load(self, cell: Cell) -> Result | None:
         """A cell's result, or None where it has none.
 

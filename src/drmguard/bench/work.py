@@ -66,7 +66,7 @@ def work_on(cell: Cell, place: Place) -> Outcome:
         if not held:
             return "busy"
         known = store.load(cell)
-        if known is not None and known.status == "done":
+        if known is not None and known.status == "done" and store.holds(cell):
             return "done"
         start = time.monotonic()
         reason, measured = None, {}
