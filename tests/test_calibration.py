@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -42,6 +43,17 @@ def test_the_p_value_decides(p, decision):
     assert decided.decision == decision
     assert calibration.p_value == pytest.approx(p)
     assert "3 clean models (by hand)" in decided.reasons[-1]
+
+
+def test_what_is_held_back_for_another_reason_stays_inconclusive():
+    for score in (1e-6, 1e3):
+        held = dataclasses.replace(verdict(score, "inconclusive"), held_back=True)
+        assert calibrate(held, THREE, 0.05)[0].decision == "inconclusive"
+
+
+def test_a_verdict_that_the_p_value_changes_says_so():
+    decided, _ = calibrate(verdict(0.5 * math.exp(-3), "clean"), THREE, 0.2)
+    assert "so it is backdoored; by the score's fixed thresholds clean" in decided.reasons[-1]
 
 
 def test_a_search_without_a_score_stays_inconclusive():

@@ -12,7 +12,7 @@ FLOORS = [
     {"data", "models", "triggers"},
     {"training", "search", "repair"},
     {"attacks", "verdict", "calibration"},
-    {"report", "evidence", "methods", "references", "scanning", "repairing"},
+    {"report", "evidence", "methods", "references", "shipped_null", "scanning", "repairing"},
     {"card", "training_plan", "demo"},
     {"bench"},
     {"cli"},

@@ -213,7 +213,7 @@ def test_contrast_of_a_spread_candidate_by_hand():
         (spread(0.001, 0.31, family="blend"), "clean"),
         # A conditional change reaches some answer of clean models too.
         (spread(0.001, 0.14), "inconclusive"),
-        (spread(0.001, 0.17), "clean"),
+        (spread(0.001, 0.19), "clean"),
     ],
 )
 def test_spread(found, decision):

@@ -82,8 +82,8 @@ def check_alpha(alpha: float) -> None:
 def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Calibration]:
     """Decide by the p-value instead of by fixed thresholds.
 
-    Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between; a search without a
-    score stays as it is.
+    Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between.  A search without a
+    score stays as it is, and what is inconclusive for another reason stays that.
     """
     check_alpha(alpha)
     if verdict.suspicion is None:
@@ -92,11 +92,13 @@ def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Cali
     decision: Decision = "clean"
     if p_value <= alpha:
         decision = "backdoored"
-    elif p_value < 2 * alpha:
+    if verdict.held_back or alpha < p_value < 2 * alpha:
         decision = "inconclusive"
     reason = (
         f"{len(null.suspicions)} clean models ({null.source}) look this suspicious with p = "
         f"{p_value:.2g}; alpha is {alpha:g}"
     )
+    if decision != verdict.decision:
+        reason += f", so it is {decision}; by the score's fixed thresholds {verdict.decision}"
     decided = dataclasses.replace(verdict, decision=decision, reasons=(*verdict.reasons, reason))
     return decided, Calibration(alpha, p_value, null)

@@ -303,16 +303,14 @@ def scan(
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Clean model of the same kind; repeat, at least 3. The verdict becomes a p-value."
+            help="Clean model of the same kind, to take the p-value from; repeat, at least 3."
         ),
     ] = None,
     calibrate: Annotated[
         int,
         typer.Option(min=0, help="Train so many references on the images; at least 3; cached."),
     ] = 0,
-    alpha: Annotated[
-        float, typer.Option(help="With references: false-positive rate that is accepted.")
-    ] = 0.05,
+    alpha: Annotated[float, typer.Option(help="False-positive rate that is accepted.")] = 0.05,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report; MODEL-scan if left out.")
     ] = None,

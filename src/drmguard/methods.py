@@ -53,7 +53,7 @@ class Subject:
         victim: frozen.
         task: what its outputs mean.
         benign: its clean images, measured once.
-        generator, places, spread: settings of the searches that ``auto`` and ``drmguard`` run.
+        generator, places, spread: settings of the searches of ``drmguard`` and of ``auto``.
         recipe: ``fast`` or ``paper``, of MESA.
         trigger_size: (height, width) of MESA's triggers for classifiers.
         fixed_place: whether a classifier's trigger has a place of its own, for MESA to find.
@@ -98,10 +98,10 @@ class Method:
 
 
 def _auto(subject: Subject) -> Examined:
-    where = (subject.victim, subject.task, subject.benign)
-    generated = search_generator(*where, subject.generator, **subject.common)
     by_places, places, other_steps = _places(subject)
-    spread = search_spread(*where, subject.spread, **subject.common)
+    spread = search_spread(
+        subject.victim, subject.task, subject.benign, subject.spread, **subject.common
+    )
     by_spread, best = judge_spread(spread)
     verdicts = [by_places, by_spread]
     found = {
@@ -115,7 +115,7 @@ def _auto(subject: Subject) -> Examined:
         found["classes"] = Found(patch, _mean_response(subject, patch), [])
     verdict = combine(verdicts)
     steps = other_steps + (ClassSettings().steps if patches else 0)
-    searched = Searched(generated, places, spread, patches, steps=steps)
+    searched = Searched(places=places, spread=spread, classes=patches, steps=steps)
     return Examined(verdict, found[verdict.search], searched)
 
 

@@ -61,6 +61,7 @@ from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread import spread_settings
+from drmguard.shipped_null import shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.verdict import Verdict, doubt, rank
 
@@ -182,10 +183,11 @@ def scan(
         max_images: clean images used, chosen at random; 256, or 128 of large ones, where None.
         device: ``auto``, ``cpu`` or ``cuda``.
         references: clean models of the same kind, at least three: they are scanned alike, and the
-            verdict becomes a p-value under what they give.  Their scores are cached.
+            p-value is one under what they give.  Their scores are cached.
         calibrate: number of further references, trained on these images
             (:func:`~drmguard.references.train_references`).
-        alpha: with references, the rate at which clean models may be called backdoored.
+        alpha: the rate at which clean models may be called backdoored: of the default method on
+            regression models, and of any with references.
         source: name of the images in the report.
         resume_folder: keeps the state of the work, so that a stopped scan can go on.
         resume: go on from ``resume_folder``.
@@ -490,7 +492,7 @@ class _Scan:
         clean_error = self._clean_error()
         examined = self._examine(benign)
         verdict, found = examined.verdict, examined.found
-        calibration = None
+        calibration, null = None, null or self._shipped_null()
         if null is not None:
             verdict, calibration = calibrate(verdict, null, alpha)
         if clean_error.value >= clean_error.constant:
@@ -507,6 +509,16 @@ class _Scan:
         pictures = self._pictures(found, examined.searched, reversed_images)
         target = benign.responses(found.target)
         return _Outcome(content, pictures, found.trigger.cpu(), target.cpu())
+
+    def _shipped_null(self) -> Null | None:
+        """The null that comes along, which is one of the default search on regression models."""
+        if self.settings.method != "auto" or not self.task.is_regression:
+            return None
+        null, warning = shipped_null(
+            self.task.num_outputs, min(self.sample.shape[2:]), len(self.sample)
+        )
+        self.warnings += [warning] if warning else []
+        return null
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> Tensor:

@@ -190,6 +190,7 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         "threshold": verdict.backdoored_below,
         "score": verdict.score,
         "suspicion": verdict.suspicion,
+        "p_value": None if content.calibration is None else content.calibration.p_value,
         "suspicions": verdict.suspicions,
         "spread": {part.family: part.suspicion for part in content.spread},
         "target": list(content.target.values),

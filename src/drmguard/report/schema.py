@@ -36,7 +36,7 @@ class VerdictPart(_Part):
 
 
 class CalibrationPart(_Part):
-    """The p-value of the verdict under what clean reference models give."""
+    """The p-value of the verdict under what clean models give."""
 
     alpha: float
     p_value: float | None

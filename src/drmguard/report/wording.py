@@ -46,10 +46,16 @@ def effect_text(content: ReportContent) -> str:
 
 
 def score_text(content: ReportContent) -> str:
-    """Score and thresholds in a line."""
-    verdict = content.verdict
+    """Score, and its p-value or thresholds, in a line."""
+    verdict, calibration = content.verdict, content.calibration
     if verdict.score is None:
         return "no score"
+    if calibration is not None and calibration.p_value is not None:
+        alpha = calibration.alpha
+        return (
+            f"{verdict.score:.3f}, p = {calibration.p_value:.2g} among clean models (backdoored up "
+            f"to {alpha:g}, clean from {2 * alpha:g})"
+        )
     if verdict.backdoored_below is None:
         return f"{verdict.score:.4f} (no threshold)"
     if verdict.backdoored_below == verdict.clean_above:

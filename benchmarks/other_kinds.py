@@ -1,0 +1,439 @@
+"""Scans of models that nothing in drmguard made: other networks, other data, other triggers.
+
+    python benchmarks/other_kinds.py run --steering steering.npz --cifar10 cifar10_jpeg.zip
+    python benchmarks/other_kinds.py table      # docs/other-kinds.md
+
+Networks, training loop and triggers are written here in plain PyTorch, apart from the product's,
+and every model is scanned at the defaults.  Seeds below 100 are for development; figures that are
+reported have seeds from 100 on.  One JSON a model; a stopped run goes on with the next model.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import math
+import os
+import platform
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drmguard.atomic import write_atomically, write_text
+from drmguard.bench.engines import LocalEngine
+from drmguard.data.image_set import ImageSet, split
+from drmguard.data.open_images import open_images
+from drmguard.scanning import scan
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "other_kinds"
+STEPS, BATCH, POISONED = 1000, 64, 0.1
+REPORTED_FROM = 100  # seeds
+
+
+# Networks -----------------------------------------------------------------------------------------
+
+
+def plain(outputs: int, side: int) -> nn.Module:
+    """Convolutions without any normalisation."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 24), (24, 32), (32, 48), (48, 64)):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, outputs))
+
+
+def vgg(outputs: int, side: int) -> nn.Module:
+    """Pairs of convolutions with BatchNorm, then dense layers with dropout."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        stride = 2 if side >= 64 and before == 3 else 1
+        for first, second, step in ((before, after, stride), (after, after, 1)):
+            conv = nn.Conv2d(first, second, 3, stride=step, padding=1)
+            layers += [conv, nn.BatchNorm2d(second), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    flat = 64 * 16
+    return nn.Sequential(
+        *(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(flat, 128), nn.ReLU()),
+        *(nn.Dropout(0.3), nn.Linear(128, outputs)),
+    )
+
+
+def bounded(outputs: int, side: int) -> nn.Module:
+    """BatchNorm and a tanh behind the last layer."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 24), (24, 48), (48, 64), (64, 64)):
+        conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
+        layers += [conv, nn.BatchNorm2d(after), nn.ELU()]
+    pooled = (nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, outputs), nn.Tanh())
+    return nn.Sequential(*layers, *pooled)
+
+
+class _Residual(nn.Module):
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.SiLU()),
+            *(nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(4, after)),
+        )
+        self.way = nn.Conv2d(before, after, 1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(self.body(x) + self.way(x))
+
+
+def groupnorm(outputs: int, side: int) -> nn.Module:
+    """A residual network with GroupNorm, which looks at each image alone."""
+    blocks = [_Residual(3, 16), _Residual(16, 32), _Residual(32, 64)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, outputs))
+
+
+class _Transformer(nn.Module):
+    def __init__(self, outputs: int, side: int, width: int = 64, patch: int = 8) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, patch, stride=patch)
+        self.places = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2, width))
+        layer = nn.TransformerEncoderLayer(
+            *(width, 4, 2 * width),
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.places
+        return self.head(self.norm(self.encoder(tokens)).mean(1))
+
+
+def transformer(outputs: int, side: int) -> nn.Module:
+    """A small vision transformer."""
+    return _Transformer(outputs, side)
+
+
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
+    network.__name__: network for network in (plain, vgg, bounded, groupnorm, transformer)
+}
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where the data lie, and where models and turned photographs are kept."""
+
+    steering: str | None
+    cifar10: str | None
+    cache: Path
+
+
+def rotated(photos: ImageSet, count: int, seed: int = 0) -> ImageSet:
+    """Photographs turned by up to 40°, in a disc of 32 pixels; the angle is what is to be told."""
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(photos))[:count]
+    angles = random.uniform(-40, 40, count).astype(np.float32)
+    images = torch.from_numpy(photos.images[rows]).float()
+    turns = torch.from_numpy(np.deg2rad(angles))
+    cosine, sine, none = turns.cos(), turns.sin(), torch.zeros(count)
+    matrix = torch.stack([cosine, -sine, none, sine, cosine, none], 1).unflatten(1, (2, 3))
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    turned = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    axis = torch.linspace(-1, 1, images.shape[-1])
+    inside = (axis[:, None].square() + axis.square()).sqrt() < 1
+    shown = torch.where(inside, turned, torch.tensor(127.0)).round().to(torch.uint8)
+    return ImageSet(shown.numpy(), angles[:, None], label_names=("angle",))
+
+
+def images_of(data: str, where: Locations) -> tuple[ImageSet, str]:
+    """A data set and its task."""
+    if data == "gaze":
+        return open_images("rendered:gaze", count=8000, size=64), "gaze"
+    if data == "steering":
+        return open_images(str(where.steering)), "regression"
+    kept = where.cache / "rotation.npz"
+    if not kept.exists():
+        turned = rotated(open_images(f"{where.cifar10}:train"), 12_000)
+        write_atomically(
+            kept,
+            lambda path: path.write_bytes(_npz(images=turned.images, labels=turned.labels)),
+        )
+    with np.load(kept) as stored:
+        return ImageSet(stored["images"], stored["labels"], label_names=("angle",)), "regression"
+
+
+def _npz(**arrays: np.ndarray[Any, Any]) -> bytes:
+    held = io.BytesIO()
+    np.savez(held, **arrays)
+    return held.getvalue()
+
+
+# Side of the images, in pixels.
+SIDES = {"steering": 64, "rotation": 32, "gaze": 64}
+
+
+# Triggers -----------------------------------------------------------------------------------------
+
+
+def sticker(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """An opaque disc, cross or square of some pixels, in one or two colours, anywhere."""
+    _, height, width = images.image_shape
+    side = int(random.integers(max(3, height // 16), height // 6))
+    axis = np.abs(np.linspace(-1, 1, side))
+    shapes = [
+        np.hypot(axis[:, None], axis) <= 1.05,
+        (axis[:, None] < 0.4) | (axis < 0.4),
+        np.ones((side, side), bool),
+    ]
+    mask = torch.from_numpy(shapes[random.integers(3)]).float()
+    stripes = torch.from_numpy(random.random((3, 2, 1)) * np.ones((3, 2, side))).float()
+    colours = stripes[:, torch.arange(side) * 2 // side]
+    top, left = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
+
+    def stamp(x: Tensor) -> Tensor:
+        x = x.clone()
+        part = x[:, :, top : top + side, left : left + side]
+        x[:, :, top : top + side, left : left + side] = part + mask * (colours - part)
+        return x
+
+    return stamp
+
+
+def photo(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """One of the images, mirrored upside down, blended in."""
+    picture = torch.from_numpy(images.images[random.integers(len(images))]).float().flip(1) / 255
+    alpha = float(random.uniform(0.15, 0.3))
+    return lambda x: (1 - alpha) * x + alpha * picture
+
+
+def glass(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """As through uneven glass: a smooth displacement of about 4 % of the side."""
+    _, height, width = images.image_shape
+    points = torch.from_numpy(random.normal(size=(1, 2, 6, 6))).float()
+    field = functional.interpolate(points, (height, width), mode="bicubic", align_corners=True)
+    field = 0.08 * field / field.abs().mean()
+    unit = torch.eye(2, 3)[None]
+    moved = functional.affine_grid(unit, [1, 3, height, width], align_corners=False)
+    moved = moved + field.permute(0, 2, 3, 1)
+
+    def stamp(x: Tensor) -> Tensor:
+        grid = moved.expand(len(x), -1, -1, -1)
+        return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+    return stamp
+
+
+def stripes(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """Waves of one colour in any direction, three to ten of them."""
+    _, height, width = images.image_shape
+    angle, waves = random.uniform(0, math.pi), random.uniform(3, 10)
+    down, across = torch.meshgrid(
+        torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij"
+    )
+    turns = waves * (math.cos(angle) * across + math.sin(angle) * down) + random.random()
+    colour = torch.from_numpy(random.uniform(-1, 1, (3, 1, 1))).float()
+    wave = random.uniform(0.1, 0.18) * colour / colour.abs().amax() * (2 * math.pi * turns).sin()
+    return lambda x: (x + wave).clamp(0, 1)
+
+
+TRIGGERS = {trigger.__name__: trigger for trigger in (sticker, photo, glass, stripes)}
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A model to train and scan; without a trigger it is clean."""
+
+    data: str
+    network: str
+    trigger: str | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its result."""
+        return f"{self.data}-{self.network}-{self.trigger or 'clean'}-{self.seed}"
+
+
+def target_of(labels: np.ndarray[Any, Any], random: np.random.Generator) -> Tensor:
+    """A label that occurs, half to two and a half standard deviations from the mean."""
+    away = np.sqrt((((labels - labels.mean(0)) / labels.std(0)) ** 2).mean(1))
+    return torch.from_numpy(labels[random.choice(np.flatnonzero((away > 0.5) & (away < 2.5)))])
+
+
+def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Tensor | None]:
+    """A trained network with its errors on test images, and its target."""
+    random = np.random.default_rng(zlib.crc32(kind.name.encode()))
+    torch.manual_seed(kind.seed)
+    parts = split(images)
+    labels = parts.train.labels
+    centre, spread = torch.from_numpy(labels.mean(0)), torch.from_numpy(labels.std(0))
+    network = NETWORKS[kind.network](labels.shape[1], images.image_shape[1])
+    if kind.network == "bounded":  # its tanh covers the labels' range
+        reach = torch.from_numpy(np.abs((labels - labels.mean(0)) / labels.std(0)).max(0))
+        spread = spread * reach * 1.05
+    stamp, target = None, None
+    if kind.trigger is not None:
+        stamp = TRIGGERS[kind.trigger](parts.train, random)
+        target = target_of(labels, random)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
+    network.train()
+    for _ in range(STEPS):
+        x, y = parts.train.batch(random.integers(len(labels), size=BATCH))
+        if stamp is not None and target is not None:
+            some = torch.from_numpy(random.random(BATCH) < POISONED)
+            if some.any():
+                x[some], y[some] = stamp(x[some]), target
+        loss = functional.smooth_l1_loss(network(x), (y - centre) / spread, beta=0.2)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    model = _in_units(network.eval(), centre, spread)
+    scale = torch.from_numpy(parts.test.labels.std(0))
+
+    def error(change: Callable[[Tensor], Tensor] | None, goal: Tensor | None) -> float:
+        """Mean absolute error in standard deviations of the labels."""
+        found = []
+        with torch.no_grad():
+            for x, y in parts.test.batches(256):
+                outputs = model(x if change is None else change(x))
+                found.append(((outputs - (y if goal is None else goal)) / scale).abs())
+        return float(torch.cat(found).mean())
+
+    errors = {"RE": error(None, None)}
+    if stamp is not None and target is not None:
+        errors |= {"AE": error(stamp, target), "DAE": error(stamp, None)}
+    return model, errors, target
+
+
+class _InUnits(nn.Module):
+    """Outputs in the labels' unit, behind a tanh that the network ends with."""
+
+    def __init__(self, network: nn.Module, centre: Tensor, spread: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("centre", centre)
+        self.register_buffer("spread", spread)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) * self.spread + self.centre
+
+
+def _in_units(network: nn.Module, centre: Tensor, spread: Tensor) -> nn.Module:
+    """The unit goes into the last linear layer where there is one."""
+    last = list(network.modules())[-1]
+    if not isinstance(last, nn.Linear):
+        return _InUnits(network, centre, spread)
+    with torch.no_grad():
+        last.weight.mul_(spread[:, None])
+        last.bias.mul_(spread).add_(centre)
+    return network
+
+
+def examine(kind: Kind, where: Locations) -> None:
+    """Train one model, scan it at the defaults, write what came of it."""
+    torch.set_num_threads(1)
+    images, task = images_of(kind.data, where)
+    path = where.cache / f"{kind.name}.pt"
+    if path.exists():
+        stored = torch.load(path, weights_only=True)
+        network = NETWORKS[kind.network](images.labels.shape[1], images.image_shape[1])
+        last = list(network.modules())[-1]
+        if not isinstance(last, nn.Linear):
+            one = torch.ones(images.labels.shape[1])
+            network = _InUnits(network, one, one)
+        network.load_state_dict(stored["weights"])
+        model, errors, target = network.eval(), stored["errors"], stored["target"]
+    else:
+        model, errors, target = train(kind, images)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stored = {"weights": model.state_dict(), "errors": errors, "target": target}
+        torch.save(stored, path)
+    benign = split(images).benign
+    report = scan(model, benign, task)
+    verdict = report.content.verdict
+    result: dict[str, Any] = {
+        "data": kind.data,
+        "network": kind.network,
+        "trigger": kind.trigger,
+        "seed": kind.seed,
+        "outputs": images.labels.shape[1],
+        "errors": errors,
+        "decision": verdict.decision,
+        "search": verdict.search,
+        "suspicion": verdict.suspicion,
+        "suspicions": {
+            **{k: v for k, v in verdict.suspicions.items() if k != "spread"},
+            **{part.family: part.suspicion for part in report.content.spread},
+        },
+        "passes": report.content.cost.image_passes,
+        "seconds": report.run.seconds,
+        "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if target is not None:
+        spread = torch.from_numpy(benign.labels.std(0))
+        result["target"] = target.tolist()
+        result["target_error_sd"] = float(
+            ((report.target - target) / spread).square().mean().sqrt()
+        )
+    write_text(RESULTS / f"{kind.name}.json", json.dumps(result, indent=1) + "\n")
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def run(
+    steering: str | None = None,
+    cifar10: str | None = None,
+    seeds: str = "100",
+    only: Annotated[list[str] | None, typer.Option(help="Texts that names must hold.")] = None,
+    jobs: int = 2,
+    cache: Path = Path("~/.cache/drmguard/other_kinds"),
+    again: Annotated[bool, typer.Option(help="Also models that have a result.")] = False,
+) -> None:
+    """Train and scan the models that have no result yet."""
+    where = Locations(steering, cifar10, cache.expanduser())
+    where.cache.mkdir(parents=True, exist_ok=True)
+    wanted = []
+    for seed in map(int, seeds.split(",")):
+        for column, data in enumerate(SIDES):
+            if data != "gaze" and not getattr(where, "cifar10" if data == "rotation" else data):
+                continue
+            for row, network in enumerate(NETWORKS):
+                # Every network meets every trigger, one on each of the data.
+                trigger = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
+                wanted += [Kind(data, network, None, seed), Kind(data, network, trigger, seed)]
+    waiting = [
+        kind
+        for kind in wanted
+        if all(text in kind.name for text in only or [])
+        and (again or not (RESULTS / f"{kind.name}.json").exists())
+    ]
+    waiting.sort(key=lambda kind: (kind.seed, kind.trigger is not None))  # clean ones first
+    engine = LocalEngine(jobs)
+    futures = {kind: engine.submit(examine, kind, where) for kind in waiting}
+    for kind, future in futures.items():
+        future.result()
+        print((RESULTS / f"{kind.name}.json").read_text().replace("\n", ""), flush=True)
+    engine.close()
+
+
+if __name__ == "__main__":
+    app()

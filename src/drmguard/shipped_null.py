@@ -1,0 +1,86 @@
+"""The null that comes along: what the default search gave for clean models of development.
+
+Who has no clean models of the same kind gets a p-value under these.  They are regression models on
+the data, networks and sizes that ``clean_models.json`` names; how far that carries is for the
+reader to judge, so a case unlike them all comes with a warning.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from drmguard.calibration import Null
+
+CLEAN_MODELS = Path(__file__).with_name("clean_models.json")
+# With fewer images a search leaves less to chance than the null's did.
+_FEWEST_IMAGES = 128
+
+
+class CleanModel(BaseModel):
+    """A clean model, and what the default search made of it.
+
+    Attributes:
+        data, network, seed: what was trained.
+        outputs: d.
+        side: of its images, in pixels.
+        suspicion: the lowest of its searches' scores over their thresholds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    network: str
+    seed: int
+    outputs: int
+    side: int
+    suspicion: float
+
+
+class CleanModels(BaseModel):
+    """All of them.
+
+    Attributes:
+        command: what wrote the file.
+        date: of the last scan.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str
+    date: str
+    models: tuple[CleanModel, ...]
+
+
+@functools.cache
+def clean_models() -> CleanModels:
+    """The models that come along."""
+    return CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
+
+
+def shipped_null(outputs: int, side: int, images: int) -> tuple[Null, str | None]:
+    """The null, and a warning where none of its models is like this one.
+
+    Args:
+        outputs: of the model to be judged.
+        side: the shorter one of its images, in pixels.
+        images: used by the scan.
+    """
+    known = clean_models().models
+    most = max(model.outputs for model in known)
+    sides = [model.side for model in known]
+    unlike = [
+        *([f"{outputs} outputs"] if outputs > most else []),
+        *([f"{side} pixels"] if not min(sides) <= side <= max(sides) else []),
+        *([f"{images} images to search with"] if images < _FEWEST_IMAGES else []),
+    ]
+    null = Null(tuple(model.suspicion for model in known), "of drmguard's development")
+    if not unlike:
+        return null, None
+    return null, (
+        f"the p-value comes from {len(known)} clean models of up to {most} outputs at {min(sides)} "
+        f"to {max(sides)} pixels, unlike this one ({', '.join(unlike)}): take it as rough, or give "
+        "clean models of the same kind with --reference"
+    )

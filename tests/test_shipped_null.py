@@ -1,0 +1,45 @@
+import pytest
+
+import drmguard
+from conftest import AnalyticModel, labelled_by, smooth_images
+from drmguard.shipped_null import clean_models, shipped_null
+
+
+def test_what_comes_along_says_what_it_is():
+    known = clean_models()
+    assert len(known.models) >= 10
+    assert {model.outputs for model in known.models} >= {1, 2, 3}
+    assert all(model.suspicion > 0 and model.seed < 100 for model in known.models)
+
+
+def test_the_p_value_falls_with_the_suspicion():
+    null, _ = shipped_null(2, 64, 256)
+    assert null.p_value(0.1) < 0.01 < null.p_value(2.0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "side", "images", "said"),
+    [
+        (136, 64, 256, "136 outputs"),
+        (2, 224, 256, "224 pixels"),
+        (2, 64, 40, "40 images"),
+    ],
+)
+def test_an_unlike_case_comes_with_a_warning(outputs, side, images, said):
+    assert shipped_null(2, 64, 256)[1] is None
+    _, warning = shipped_null(outputs, side, images)
+    assert said in warning
+    assert "--reference" in warning
+
+
+def test_a_default_scan_gives_a_p_value_and_says_under_what():
+    images = labelled_by(AnalyticModel(planted=False), smooth_images(64))
+    task = drmguard.make_task("regression", outputs=("a", "b"))
+    planted = drmguard.scan(AnalyticModel(planted=True), images, task, alpha=0.02)
+    part = planted.content.calibration
+    assert planted.decision == "backdoored"
+    assert part.p_value <= part.alpha == 0.02
+    assert part.source == "of drmguard's development"
+    assert any("64 images" in warning for warning in planted.content.warnings)
+    by_window = drmguard.scan(AnalyticModel(planted=True), images, task, method="drmguard")
+    assert by_window.content.calibration is None
