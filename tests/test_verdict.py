@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -44,10 +45,15 @@ def result(best, elsewhere, own, others, *, moved=True, left=0.005):
 
 
 def test_contrast_by_hand():
-    compared = contrast(result(1.0, [4.0, 4.0, 8.0, 9.0, 9.0], 1.0, [8.0, 2.0, 4.0]))
+    compared = contrast(result(1.0, [4.0, 4.0, 8.0, 9.0, 9.0], 1.0, [8.0, 2.0, 2.0, 4.0, 4.0]))
     assert compared.place == pytest.approx(0.25)
-    assert compared.target == pytest.approx(0.25)
-    assert compared.score == pytest.approx(0.25)
+    assert compared.target == pytest.approx(0.5)  # of the lower quartiles, 4 and 2
+    assert compared.score == pytest.approx(0.125**0.5)
+
+
+def test_one_ratio_alone_says_little():
+    compared = contrast(result(1.0, [2.0] * 4, 1.0, [1000.0] * 3))
+    assert compared.score == pytest.approx(math.sqrt(0.5 * 0.1))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +94,10 @@ def test_agreement_far_from_the_mean_withholds_clean():
         return judge_places([agreeing])[0].decision
 
     far, near, other = (2.0, -1.0), (0.3, -0.2), (-2.0, 1.0)
+    beside = (2.0, -0.8)
     assert at(far, far, far, near, other) == "inconclusive"
     assert at(far, far, other, near, other) == "clean"
+    assert at(far, far, beside, near, other) == "clean"
     assert at(near, near, near, near, near) == "clean"
     # Without H the far answer may be a bound of the outputs.
     assert at(far, far, far, near, other, rav=None) == "clean"
@@ -107,10 +115,10 @@ def test_near_the_mean_a_score_must_be_lower():
     assert (at(0.25, 0.25).decision, at(0.25, 0.25).score) == ("clean", pytest.approx(1 / 3))
     assert any("mean" in reason for reason in at(0.25, 0.25).reasons)
     assert at(0.0, 0.0).score == pytest.approx(10 / 6)
-    near = dataclasses.replace(spread(0.001, 0.08), target=torch.tensor([0.3, 0.3]))
+    near = dataclasses.replace(spread(0.001, 0.05), target=torch.tensor([0.3, 0.3]))
     verdict, _ = judge_spread([near])
-    assert (verdict.decision, verdict.score) == ("inconclusive", pytest.approx(0.08 / 0.6))
-    assert spread_suspicion(near) == pytest.approx(0.08 / 0.6 / 0.12)
+    assert (verdict.decision, verdict.score) == ("inconclusive", pytest.approx(0.05 / 0.36))
+    assert spread_suspicion(near) == pytest.approx(0.05 / 0.36 / 0.12)
 
 
 def test_overlapping_places_are_no_null():
@@ -140,11 +148,19 @@ def test_effort_counts_what_was_missed():
     assert candidate(0, 0.0, miss=0.06).effort == pytest.approx(2 * 0.01 / 3)
 
 
-def test_a_fresh_start_that_missed_its_own_target_does_not_count():
+def test_a_fresh_start_that_missed_its_own_target_counts_halfway():
     found = result(1.0, [4.0] * 4, 1.0, [4.0] * 3)
-    missed = [candidate(0, 9.0, miss=0.9), *found.sent[1:]]
-    again = dataclasses.replace(found, sent=missed)
-    assert contrast(again).target == pytest.approx(0.25)
+    assert contrast(found).target == pytest.approx(0.25)
+    own, *others = found.sent
+
+    def with_own(effort):
+        missed = dataclasses.replace(own, miss=0.016, perturbation=effort)
+        assert not missed.reached
+        return contrast(dataclasses.replace(found, sent=[missed, *others])).target
+
+    missed_by = math.sqrt(0.016 / 0.015)
+    assert with_own(2.0) == pytest.approx(math.sqrt(2.0 * missed_by) / 4)
+    assert with_own(100.0) == pytest.approx(math.sqrt(4.0) / 4)
 
 
 def generated(perturbation, rav):
@@ -186,6 +202,7 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
     return SpreadCandidate(
         family=family,
         trigger=ResidualGenerator((3, 8, 8), width=0),
+        number=0,
         budget=budget,
         target=torch.ones(2),
         sent=torch.zeros(1 + len(others), 2),

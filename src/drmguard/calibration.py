@@ -82,8 +82,8 @@ def check_alpha(alpha: float) -> None:
 def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Calibration]:
     """Decide by the p-value instead of by fixed thresholds.
 
-    Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between.  A search without a
-    score stays as it is, and what is inconclusive for another reason stays that.
+    Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between.  A search without
+    a score stays as it is, and what is inconclusive for another reason stays that.
     """
     check_alpha(alpha)
     if verdict.suspicion is None:

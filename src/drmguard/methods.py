@@ -106,7 +106,7 @@ def _auto(subject: Subject) -> Examined:
     verdicts = [by_places, by_spread]
     found = {
         "places": Found.at_place(places),
-        "spread": Found(best.trigger, best.target, best.trace),
+        "spread": Found(best.trigger, best.target, best.trace, f"{best.number}."),
     }
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from drmguard.search.answers import nearness
 from drmguard.search.classes import ClassTrigger, strongest
 from drmguard.search.drmguard import EPSILON, GeneratorResult
 from drmguard.search.feature_re import FeatureTrigger
@@ -44,11 +45,11 @@ SHIFT_SOURCE = "set by hand on six development models; not a calibrated error ra
 MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
+LEAST_RATIO = 0.1
 UNCOLLAPSED = "the best trigger did not reach the collapse that was asked for"
-# An answer is far from the mean beyond this many clean standard deviations, averaged over outputs.
-FAR, AGREEING_PLACES = 1.2, 3
-# Nearer to the mean than this, an answer may be what is left when the content is erased.
-NEAR, LEAST_NEARNESS = 0.5, 0.1
+# In clean standard deviations, averaged over outputs: beyond the first an answer is far from the
+# mean, within the second answers agree.
+FAR, AGREED = 1.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Contrast:
 
     Attributes:
         place: its effort over the lower quartile of places apart from it.
-        target: its effort over the median of other targets at the same place.
+        target: its effort over the lower quartile of other targets at the same place.
     """
 
     place: float
@@ -99,8 +100,12 @@ class Contrast:
 
     @property
     def score(self) -> float:
-        """Their geometric mean: 1 where the best is nothing special."""
-        return math.sqrt(self.place * self.target)
+        """Their geometric mean: 1 where the best is nothing special.
+
+        Neither counts as less than a tenth, so that one of them alone says little: on a model whose
+        outputs go one way easily every place leads there, and other targets are far dearer.
+        """
+        return math.sqrt(max(self.place, LEAST_RATIO) * max(self.target, LEAST_RATIO))
 
 
 def contrast(result: PlaceResult) -> Contrast | None:
@@ -110,23 +115,15 @@ def contrast(result: PlaceResult) -> Contrast | None:
     if len(elsewhere) < MIN_NULL:
         return None
     own, *others = result.sent
+    effort, usual = own.effort, _lower_quartile([c.effort for c in others])
     if not own.reached:
-        own = best  # a fresh start missed what the best trigger itself shows to be reachable
-    quartile = statistics.quantiles(elsewhere, n=4, method="inclusive")[0]
-    return Contrast(
-        place=best.effort / quartile,
-        target=own.effort / statistics.median(c.effort for c in others),
-    )
+        # A fresh start missed what the best trigger shows to be reachable; so may others have.
+        effort = math.sqrt(best.effort * min(effort, usual))
+    return Contrast(place=best.effort / _lower_quartile(elsewhere), target=effort / usual)
 
 
-def nearness(target: Tensor) -> float:
-    """What a score is divided by: 1 for an answer (d,), standardised, that is not near the mean.
-
-    Clean models answer near the mean of their labels where they see nothing to go by, so there a
-    cheap change says less: the nearer, the lower its score must be.
-    """
-    distance = float(target.square().mean().sqrt())
-    return min(1.0, max(LEAST_NEARNESS, distance / NEAR))
+def _lower_quartile(efforts: list[float]) -> float:
+    return statistics.quantiles(efforts, n=4, method="inclusive")[0]
 
 
 def agreeing_places(result: PlaceResult) -> int:
@@ -145,7 +142,7 @@ def agreeing_places(result: PlaceResult) -> int:
     if distance < FAR:
         return 0
     return sum(
-        c.reached and float(torch.linalg.vector_norm(c.target - target)) / scale < distance / 4
+        c.reached and float(torch.linalg.vector_norm(c.target - target)) / scale < AGREED
         for c in result.candidates
     )
 
@@ -174,7 +171,7 @@ def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
     best = result.candidates[0]
     score = compared.score / nearness(best.target)
     reasons = [_describe(best), *_compare(compared), *_near(best.target)]
-    agreeing = score > CLEAN_ABOVE and together >= AGREEING_PLACES
+    agreeing = score > CLEAN_ABOVE and together > len(result.candidates) / 2
     uncollapsed = score <= CLEAN_ABOVE and best.variance_ratio > COLLAPSED
     if agreeing:
         decision: Decision = "inconclusive"
@@ -280,8 +277,11 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean."""
-    return candidate.score / nearness(candidate.target)
+    """Its score, higher where its answer is near the mean.
+
+    The square, since a change of the whole image drowns the content more easily than a window does.
+    """
+    return candidate.score / nearness(candidate.target) ** 2
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

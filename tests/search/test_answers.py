@@ -3,8 +3,10 @@ import torch
 
 from drmguard.search.answers import (
     answers_elsewhere,
+    apart,
     contrast_of,
     missed,
+    nearness,
     scatter,
     spread_answers,
 )
@@ -36,6 +38,32 @@ def test_around_an_answer_near_the_mean_the_others_keep_their_distance():
     others = answers_elsewhere(responses, torch.tensor([0.1, 0.0]), 4)
     norms = torch.linalg.vector_norm(others, dim=1)
     assert ((norms > 0.35) & (norms < 1.0)).all()  # as from half a standard deviation
+
+
+def test_of_one_output_the_others_lie_on_both_sides():
+    responses = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    others = answers_elsewhere(responses, torch.tensor([1.5]), 5)
+    assert (others < 0).any()
+    assert (others > 0).any()
+    assert ((others - 1.5).abs() > 0.45).all()
+
+
+def test_what_a_trigger_would_clearly_miss_is_apart():
+    answers = torch.tensor([[2.0, 0.0], [2.0, 0.4], [2.0, 0.6], [-2.0, 0.0]])
+    assert apart(answers, torch.tensor([2.0, 0.0])).tolist() == [False, False, True, True]
+    # Near the mean it takes as much as at half a deviation an output.
+    assert apart(torch.tensor([[0.2], [0.1]]), torch.tensor([0.0])).tolist() == [True, False]
+
+
+def test_near_the_mean_is_within_half_a_deviation():
+    assert nearness(torch.tensor([0.5, 0.5])) == 1
+    assert nearness(torch.tensor([0.25, 0.25])) == pytest.approx(0.5)
+    assert nearness(torch.zeros(2)) == pytest.approx(0.1)
+
+
+def test_what_chance_leaves_is_no_less_than_what_others_do():
+    assert contrast_of(0.01, [0.2, 0.5, 0.1], 0.02, bounded=False) == pytest.approx(0.5)
+    assert contrast_of(0.01, [0.2, 0.5, 0.1], 0.9, bounded=False) == pytest.approx(0.05)
 
 
 def test_bounded_answers_are_compared_with_the_easiest_other_one_and_saturate():

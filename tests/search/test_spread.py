@@ -239,18 +239,22 @@ def test_a_warp_by_hand():
 
 
 def test_a_wave_by_hand():
-    waves = Waves(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.25]), (3, 8, 8), 0.1)
-    across, down = waves.changes()
+    signs = torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, 1.0]])
+    frequencies, phases = torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.25])
+    across, down = Waves(frequencies, phases, signs, (3, 8, 8), 0.1).changes()
     assert across.shape == (3, 8, 8)
     expected = 0.06 * torch.tensor([0.0, 1, 0, -1, 0, 1, 0, -1])
-    assert torch.allclose(across, expected.expand(3, 8, 8), atol=1e-7)
+    assert torch.allclose(across[::2], expected.expand(2, 8, 8), atol=1e-7)
+    assert torch.allclose(across[1], -expected.expand(8, 8), atol=1e-7)
     assert torch.allclose(down[:, 0], torch.tensor(0.06).expand(3, 8))
     assert torch.allclose(down[:, 4], torch.tensor(-0.06).expand(3, 8))
 
 
-def test_every_probing_wave_is_tried_in_every_direction_and_phase():
-    frequencies, phases = probing_waves(3)
-    assert frequencies.shape == (3 * 4 * 4, 2)
+def test_every_probing_wave_is_tried_in_every_direction_phase_and_colour():
+    frequencies, phases, signs = probing_waves(3, channels=3)
+    assert frequencies.shape == (3 * 4 * 4 * 4, 2)
+    assert signs.unique(dim=0).tolist() == [[-1, 1, 1], [1, -1, 1], [1, 1, -1], [1, 1, 1]]
+    assert probing_waves(3, channels=1)[2].tolist() == [[1.0]] * (3 * 4 * 4)
     lengths = torch.linalg.vector_norm(frequencies, dim=1)
     assert sorted(set(lengths.round().tolist())) == [1, 2, 3]
     assert sorted(set(phases.tolist())) == [0, 0.25, 0.5, 0.75]

@@ -13,6 +13,11 @@ from torch import Tensor
 
 # An answer nearer to the mean counts as if it were this far, in clean standard deviations squared.
 _NEAREST = 0.3
+# Nearer to the mean than this, in clean standard deviations, an answer may be what is left when the
+# content is erased.
+_NEAR, _LEAST_NEARNESS = 0.5, 0.1
+# Answers are apart from so much of one's distance from the mean on.
+_APART = 0.25
 # What is left of the way (squared) to a bounded answer that is reached as well as any.
 _SATURATED = 0.06
 
@@ -32,17 +37,50 @@ def _way(answers: Tensor) -> Tensor:
     return answers.square().mean(-1).clamp(min=_NEAREST)
 
 
-def contrast_of(own: float, others: list[float], *, bounded: bool, alike: float = 0) -> float:
+def contrast_of(
+    own: float,
+    others: list[float],
+    chance: float = math.inf,
+    *,
+    bounded: bool,
+    alike: float = 0,
+) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
     What is reached but for ``alike`` counts as reached alike.  Of the others it is the median; but
     where responses may be bounded (probabilities, a tanh after the last layer), answers at the
     bounds are easy for clean models too, so it is the least, and ``_SATURATED`` takes the place of
-    ``alike``.
+    ``alike``.  It is no more than what random changes leave of the way to the answer, ``chance``.
     """
-    if not bounded:
-        return (own + alike) / (statistics.median(others) + alike)
-    return (own + _SATURATED) / (min(others) + _SATURATED)
+    if bounded:
+        alike = _SATURATED
+    usual = min(others) if bounded else statistics.median(others)
+    return (own + alike) / (min(usual, chance) + alike)
+
+
+def nearness(answer: Tensor) -> float:
+    """What a score is divided by: 1 for an answer (d,) that is not near the mean.
+
+    Clean models answer near the mean of their labels where they see nothing to go by, so there a
+    cheap change says less: the nearer, the lower its score must be.
+    """
+    distance = float(answer.square().mean().sqrt())
+    return min(1.0, max(_LEAST_NEARNESS, distance / _NEAR))
+
+
+def apart(answers: Tensor, answer: Tensor) -> Tensor:
+    """Which of the answers (K, d) a trigger that gives ``answer`` (d,) would clearly miss."""
+    distances: Tensor = torch.linalg.vector_norm(answers - answer, dim=1)
+    return distances > _APART * _radius(answer)
+
+
+def _radius(answer: Tensor) -> Tensor:
+    """Distance (1,) of an answer (d,) from the mean; half a deviation an output at least.
+
+    What lies around an answer near the mean is too easily reached to compare with.
+    """
+    distance: Tensor = torch.linalg.vector_norm(answer)
+    return distance.clamp(min=0.5 * math.sqrt(len(answer)))
 
 
 def spread_answers(responses: Tensor, number: int) -> Tensor:
@@ -61,10 +99,11 @@ def answers_elsewhere(responses: Tensor, answer: Tensor, number: int) -> Tensor:
     They are answers that the model itself gives to clean images, so they lie where the task's
     outputs lie, whatever their number and correlation.
     """
-    # What lies around an answer near the mean is too easily reached to compare with.
-    radius = torch.linalg.vector_norm(answer).clamp(min=0.5 * math.sqrt(len(answer)))
+    radius = _radius(answer)
     norms = torch.linalg.vector_norm(responses, dim=1)
-    elsewhere = torch.linalg.vector_norm(responses - answer, dim=1) > 0.6 * radius
+    # One output has two directions only, one of which may be easy for a clean model too.
+    least = 0.6 if len(answer) > 1 else 0.3
+    elsewhere = torch.linalg.vector_norm(responses - answer, dim=1) > least * radius
     alike = elsewhere & (norms > 0.5 * radius) & (norms < 1.4 * radius)
     pool = next(
         (responses[which] for which in (alike, elsewhere) if int(which.sum()) >= number), responses

@@ -172,20 +172,25 @@ class Waves(Family):
     Args:
         frequencies: (K, 2), waves over the height and over the width.
         phases: (K,), in turns.
+        signs: (K, C), 1 or −1: channels that go up and down together or against each other.
         image_shape: (C, H, W).
         budget: largest amplitude; every channel starts at 0.6 of it.
     """
 
     def __init__(
-        self, frequencies: Tensor, phases: Tensor, image_shape: tuple[int, ...], budget: float
+        self,
+        frequencies: Tensor,
+        phases: Tensor,
+        signs: Tensor,
+        image_shape: tuple[int, ...],
+        budget: float,
     ) -> None:
         super().__init__()
-        channels, self.height, self.width = image_shape
+        _, self.height, self.width = image_shape
         self.budget = budget
         self.frequencies = nn.Parameter(frequencies.clone())
         self.phases = nn.Parameter(phases.clone())
-        start = math.atanh(_STARTING_SHARE)
-        self.raw = nn.Parameter(torch.full((len(phases), channels), start))
+        self.raw = nn.Parameter(math.atanh(_STARTING_SHARE) * signs)
 
     def changes(self) -> Tensor:
         device = self.phases.device
@@ -240,13 +245,19 @@ class Warps(Family):
         return [{"params": [self.raw], "lr": 0.15}]
 
 
-def probing_waves(frequencies: int) -> tuple[Tensor, Tensor]:
+def probing_waves(frequencies: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """1 to ``frequencies`` waves, upright, lying and along both diagonals, at four phases each.
 
-    Frequencies (K, 2) and phases (K,) for :class:`Waves`.
+    Grey ones, and ones in which one channel goes against the others.  Frequencies (K, 2), phases
+    (K,) and signs (K, C) for :class:`Waves`.
     """
     slanted = math.sqrt(0.5)
     directions = ((0.0, 1.0), (1.0, 0.0), (slanted, slanted), (slanted, -slanted))
-    drawn = list(itertools.product(range(1, frequencies + 1), directions, range(4)))
-    vectors = [(number * down, number * across) for number, (down, across), _ in drawn]
-    return torch.tensor(vectors), torch.tensor([quarter / 4 for *_, quarter in drawn])
+    colours = torch.ones(1 if channels == 1 else channels + 1, channels)
+    colours[1:].fill_diagonal_(-1)
+    drawn = list(
+        itertools.product(range(1, frequencies + 1), directions, range(4), range(len(colours)))
+    )
+    vectors = [(number * down, number * across) for number, (down, across), *_ in drawn]
+    phases = torch.tensor([quarter / 4 for *_, quarter, _ in drawn])
+    return torch.tensor(vectors), phases, colours[[colour for *_, colour in drawn]]

@@ -42,8 +42,10 @@ from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.answers import (
     answers_elsewhere,
+    apart,
     contrast_of,
     missed,
+    nearness,
     scatter,
     spread_answers,
 )
@@ -67,6 +69,10 @@ _WARP_BUDGET = 1 / 16
 _DEFAULT = 0.25
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
+# Fewer answers apart from one are too few to compare it with.
+_FEWEST_OTHERS = 3
+# An answer is as near as the nearest tenth of random changes bring the outputs to it.
+_CHANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class SpreadSettings:
         width: channels of a conditional change's network.
         frequencies, probed: waves tried over the image's side, and clean images that each is
             tried on.
+        promising: waves that are then tried on ``scouted`` images.
         warp_points: control points a side of a warp.
         images: images a step.
         scouted, measured: clean images on which each stage measures what is left.
@@ -110,12 +117,13 @@ class SpreadSettings:
 
     blend: Ladder = Ladder((0.2,), 8, 60, 60, collapsed=0.02)
     conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02, alike=0.002)
-    wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.05)
+    wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.03)
     warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
     blend_points: int = 16
     width: int = 24
     frequencies: int = 12
-    probed: int = 16
+    probed: int = 8
+    promising: int = 32
     warp_points: int = 8
     images: int = 6
     scouted: int = 48
@@ -137,11 +145,12 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     return SpreadSettings(
         blend=Ladder((0.2,), 6, 20, 20, collapsed=0.02),
         conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02, alike=0.002),
-        wave=Ladder((0.2,), 6, 0, 20, collapsed=0.05),
+        wave=Ladder((0.2,), 6, 0, 20, collapsed=0.03),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         warp_points=points,
-        frequencies=8,
+        frequencies=6,
         probed=4,
+        promising=16,
         images=4,
         scouted=24,
         measured=64,
@@ -156,25 +165,28 @@ class SpreadCandidate:
     Attributes:
         family: a blend, a conditional change, a wave, or a warp.
         trigger: images to images.
+        number: of the change that it is, as in the trace.
         budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
             side.
         target: mean response with the trigger, standardised by the clean ones.
-        sent: the answers compared, standardised (K, d); the first is the scouted one.
+        sent: the answer that the change was sent to, then those it is compared with (k, d),
+            standardised.
         left: what is left of the way to each: mean squared distance to it over its squared
-            distance from the clean mean; for the scouted one, to the mean answer instead.
-        contrast: what is left for the scouted one over the others, see :func:`contrast_of`.
+            distance from the clean mean; of the first, to the mean answer instead.
+        contrast: what is left for the first over the others, see :func:`contrast_of`.
         score: the contrast, plus the variance that is left in the family's unit: a planted answer
             has little of both.  The contrast alone is deceived by a model with one direction in
             which all answers move easily; the variance alone, by a budget that reaches every
             target.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         perturbation: mean |x' − x| over pixels and images.
-        trace: a row of figures a step of the comparison, for the scouted answer, of all rungs.
+        trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
         steps: optimiser steps of both stages.
     """
 
     family: FamilyName
     trigger: nn.Module
+    number: int
     budget: float
     target: Tensor
     sent: Tensor
@@ -247,13 +259,15 @@ class _Sent(Objective):
             targets = self.targets[some, None]
             goals = torch.where(targets.isnan(), outputs.mean(1, keepdim=True), targets)
             left = (outputs - goals).square().mean((1, 2))
-            yield (left + _FLOOR).log().sum(), self._figures(outputs[0]) if some[0] == 0 else {}
+            yield (left + _FLOOR).log().sum(), self._figures(some.tolist(), outputs.detach())
 
     @staticmethod
-    def _figures(outputs: Tensor) -> dict[str, float]:
-        """Of the first change, whose way is shown."""
-        target = traced_target(outputs.detach().mean(0))
-        return target | {"left": float(metrics.variance(outputs.detach()).mean())}
+    def _figures(numbers: list[int], outputs: Tensor) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for number, own in zip(numbers, outputs, strict=True):
+            traced = traced_target(own.mean(0)) | {"left": float(metrics.variance(own).mean())}
+            figures |= {f"{number}.{name}": value for name, value in traced.items()}
+        return figures
 
     def respond(self, images: Tensor, changes: Tensor) -> Tensor:
         """Standardised responses (k, n, d) to images (n, C, H, W) with k of the changes."""
@@ -282,14 +296,29 @@ class _Sent(Objective):
 
 
 @dataclass(frozen=True)
-class _Rung:
-    """Where the compared changes stand on one rung of the ladder."""
+class _Reached:
+    """How far one of the compared changes stands out on one rung of the ladder.
 
+    Attributes:
+        number: of the change.
+        by_default: whether the model gives its answer where there is no content, too.
+        budget, left, contrast, score, sent: see :class:`SpreadCandidate`.
+        standing: the score, higher for an answer near the mean.
+    """
+
+    number: int
+    by_default: bool
     budget: float
-    trigger: nn.Module
+    sent: Tensor
     left: tuple[float, ...]
     contrast: float
     score: float
+    standing: float
+
+
+def _standing_out(reached: _Reached) -> tuple[bool, float]:
+    """Sorts changes, the one that stands out most first."""
+    return reached.by_default, reached.standing
 
 
 def _without_content(images: Tensor) -> Tensor:
@@ -332,9 +361,16 @@ class _Search(abc.ABC):
     def starts(self, targets: Tensor) -> Family:
         """A change to start from for each target (K, d)."""
 
-    def contrast(self, own: float, others: list[float]) -> float:
+    def contrast(self, own: float, others: list[float], chance: float = math.inf) -> float:
         """See :func:`contrast_of`."""
-        return contrast_of(own, others, bounded=self.bounded, alike=self.ladder.alike)
+        return contrast_of(own, others, chance, bounded=self.bounded, alike=self.ladder.alike)
+
+    def by_chance(self, answer: Tensor) -> float:
+        """What random changes of the family leave of the way to an answer (d,) near the mean.
+
+        Where clean models see their content drowned, much leads to the same answer there.
+        """
+        return math.inf
 
     def by_default(self, answers: Tensor) -> Tensor:
         """Whether each of the answers (K, d) is what the model says where there is no content.
@@ -346,7 +382,7 @@ class _Search(abc.ABC):
         return (away < _DEFAULT) & self.task.is_regression
 
     def candidate(self) -> SpreadCandidate:
-        """Scout, then compare."""
+        """Scout, then compare; the change that stands out most, of all rungs, is the candidate."""
         scouted = self.scout()
         others = answers_elsewhere(self.benign.standardised, scouted, self.ladder.targets - 1)
         targets = torch.cat([scouted[None], others])
@@ -356,17 +392,41 @@ class _Search(abc.ABC):
         for run, budget in self.climb(compared, scouting=False):
             trace += run.trace
             outputs = compared.all_outputs(self.settings.measured)
-            left = missed(outputs, targets)
-            # The scouted answer is near the planted one at best, where the outputs then gather:
-            # what counts of it is how closely they do, not how near to the guess.
-            left[0] = scatter(outputs[0])
-            shares = left.tolist()
-            contrast = self.contrast(shares[0], shares[1:])
-            variance = float(outputs[0].var(0, correction=0).mean())
+            best = min(self._reached(outputs, targets, budget), key=_standing_out)
+            rungs.append((best, compared.family.trigger(best.number)))
+        best, trigger = min(rungs, key=lambda rung: _standing_out(rung[0]))
+        return self._measured(best, trigger, trace)
+
+    def _reached(self, outputs: Tensor, targets: Tensor, budget: float) -> list[_Reached]:
+        """Of the outputs (K, n, d) of all changes, those that have others to compare with.
+
+        The scouted answer is near the planted one at best, and so is any other: what counts is how
+        closely the outputs gather, not how near to where they were sent.
+        """
+        means, own, left = outputs.mean(1), scatter(outputs).tolist(), missed(outputs, targets)
+        found = []
+        for number, answer in enumerate(means):
+            which = apart(targets, answer) | torch.tensor(number == 0, device=targets.device)
+            which[number] = False
+            others = left[which].tolist()
+            if number and len(others) < _FEWEST_OTHERS:
+                continue
+            contrast = self.contrast(own[number], others, self.by_chance(answer))
+            variance = float(outputs[number].var(0, correction=0).mean())
             score = contrast + variance / self.ladder.collapsed
-            trigger = compared.family.trigger(0)
-            rungs.append(_Rung(budget, trigger, tuple(shares), contrast, score))
-        return self._measured(min(rungs, key=lambda rung: rung.score), targets, trace)
+            found.append(
+                _Reached(
+                    number=number,
+                    by_default=bool(self.by_default(answer[None])),
+                    budget=budget,
+                    sent=torch.cat([targets[[number]], targets[which]]),
+                    left=(own[number], *others),
+                    contrast=contrast,
+                    score=score,
+                    standing=score / nearness(answer) ** 2,
+                )
+            )
+        return found
 
     def sent(self, family: Family, targets: Tensor) -> _Sent:
         """Changes on their way to targets."""
@@ -400,10 +460,10 @@ class _Search(abc.ABC):
 
     @torch.no_grad()
     def _measured(
-        self, rung: _Rung, targets: Tensor, trace: list[dict[str, float]]
+        self, reached: _Reached, trigger: nn.Module, trace: list[dict[str, float]]
     ) -> SpreadCandidate:
         images = self.benign.images
-        trigger = rung.trigger.to(images.device)
+        trigger = trigger.to(images.device)
         responses, change = [], 0.0
         for chunk in images.split(64):
             stamped = trigger(chunk)
@@ -413,12 +473,13 @@ class _Search(abc.ABC):
         return SpreadCandidate(
             family=self.family,
             trigger=trigger,
-            budget=rung.budget,
+            number=reached.number,
+            budget=reached.budget,
             target=answers.mean(0),
-            sent=targets,
-            left=rung.left,
-            contrast=rung.contrast,
-            score=rung.score,
+            sent=reached.sent,
+            left=reached.left,
+            contrast=reached.contrast,
+            score=reached.score,
             variance_ratio=float(metrics.variance(answers).mean()),
             perturbation=change / images.numel(),
             trace=trace,
@@ -493,20 +554,33 @@ class _WaveSearch(_Search):
     family = "wave"
 
     def scout(self) -> Tensor:
-        self.frequencies, self.phases = probing_waves(self.settings.frequencies)
-        waves = self._waves(self.frequencies, self.phases)
-        probes = self.sent(waves, torch.empty(0))
-        self.outputs = probes.all_outputs(self.settings.probed)
-        by_default = self.by_default(self.outputs.mean(1))
-        self.best = torch.where(by_default, math.inf, scatter(self.outputs)).argmin()
-        return self.outputs[self.best].mean(0)
+        settings = self.settings
+        self.tried = probing_waves(settings.frequencies, self.image_shape[0])
+        self.outputs = self._tried(slice(None)).all_outputs(settings.probed)
+        standing_out = self._default_last(self.outputs).argsort()[: settings.promising].cpu()
+        outputs = self._tried(standing_out).all_outputs(settings.scouted)
+        best = int(self._default_last(outputs).argmin())
+        self.best = int(standing_out[best])
+        return outputs[best].mean(0)
+
+    def _default_last(self, outputs: Tensor) -> Tensor:
+        """How little each wave's outputs (K, n, d) gather, more than any where by default."""
+        return torch.where(self.by_default(outputs.mean(1)), math.inf, scatter(outputs))
 
     def starts(self, targets: Tensor) -> Family:
         nearest = missed(self.outputs[None], targets[:, None]).argmin(1)
         nearest[0] = self.best
-        chosen = nearest.cpu()
-        return self._waves(self.frequencies[chosen], self.phases[chosen])
+        return self._waves(nearest.cpu())
 
-    def _waves(self, frequencies: Tensor, phases: Tensor) -> Waves:
+    def by_chance(self, answer: Tensor) -> float:
+        if nearness(answer) == 1:
+            return math.inf
+        return float(missed(self.outputs, answer).quantile(_CHANCE))
+
+    def _tried(self, which: slice | Tensor) -> _Sent:
+        return self.sent(self._waves(which), torch.empty(0))
+
+    def _waves(self, which: slice | Tensor) -> Waves:
+        frequencies, phases, signs = (values[which] for values in self.tried)
         (budget,) = self.ladder.budgets
-        return Waves(frequencies, phases, self.image_shape, budget)
+        return Waves(frequencies, phases, signs, self.image_shape, budget)
