@@ -17,7 +17,8 @@ import math
 import os
 import platform
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,7 @@ from torch.nn import functional
 
 from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
+from drmguard.bench.statistics import evenness, roc_auc, share
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.scanning import scan
@@ -377,6 +379,7 @@ def examine(kind: Kind, where: Locations) -> None:
         "decision": verdict.decision,
         "search": verdict.search,
         "suspicion": verdict.suspicion,
+        "p_value": report.content.calibration and report.content.calibration.p_value,
         "suspicions": {
             **{k: v for k, v in verdict.suspicions.items() if k != "spread"},
             **{part.family: part.suspicion for part in report.content.spread},
@@ -433,6 +436,96 @@ def run(
         future.result()
         print((RESULTS / f"{kind.name}.json").read_text().replace("\n", ""), flush=True)
     engine.close()
+
+
+@app.command()
+def table() -> None:
+    """Write docs/other-kinds.md from the results."""
+    known = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
+    text = [_INTRODUCTION]
+    for title, some in (
+        ("Reported", [one for one in known if one["seed"] >= REPORTED_FROM]),
+        ("Development", [one for one in known if one["seed"] < REPORTED_FROM]),
+    ):
+        if some:
+            text += [f"## {title}\n", *_summary(some), *_rows(some)]
+    write_text(HERE.parent / "docs" / "other-kinds.md", "\n".join(text).rstrip() + "\n")
+
+
+_INTRODUCTION = """# Models of other kinds
+
+Networks, training loops and triggers of `benchmarks/other_kinds.py`, which shares nothing with
+those of drmguard: convolutions without normalisation (*plain*), with BatchNorm and dropout
+(*vgg*), behind a tanh (*bounded*), with GroupNorm, and a small vision transformer; real steering
+frames and photographs turned by up to 40° (CIFAR-10, at 32×32; the angle is to be told), and
+rendered gaze; opaque stickers, a blended photograph, uneven glass, coloured stripes, on 10 % of
+the images. Scanned at the defaults with the defender's tenth of the images. RE, AE and DAE are
+mean absolute errors in standard deviations of the labels; always answering the median gives about
+.8.
+
+An attack whose AE is above .2 did not take: there the outputs scatter about the target, and
+little is to be found. Seeds below 100 are what the search was developed on, and its null comes
+from; no choice was made knowing the models of seeds from 100 on.
+"""
+_TAKEN = 0.2
+
+
+def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
+    clean = [one for one in some if one["trigger"] is None]
+    attacked = [one for one in some if one["trigger"] and one["errors"]["AE"] <= _TAKEN]
+    lines = ["| | n | backdoored | inconclusive | clean | right |", "|---|---|---|---|---|---|"]
+    groups = [("clean", clean), ("attacked, taken", attacked)]
+    groups += [(f"… {name}", [o for o in attacked if o["trigger"] == name]) for name in TRIGGERS]
+    for name, group in groups:
+        if not group:
+            continue
+        counts = Counter(one["decision"] for one in group)
+        right = share(counts["clean" if group is clean else "backdoored"], len(group))
+        decided = " | ".join(str(counts[d]) for d in ("backdoored", "inconclusive", "clean"))
+        shown = f"{right.value:.0%} ({right.low:.0%}–{right.high:.0%})"
+        lines.append(f"| {name} | {len(group)} | {decided} | {shown} |")
+    if clean and attacked:
+        area = roc_auc(
+            [-one["suspicion"] for one in attacked], [-one["suspicion"] for one in clean]
+        )
+        lines += [
+            "",
+            f"ROC-AUC of the suspicion: {area.value:.3f} ({area.low:.2f}–{area.high:.2f}).",
+        ]
+    values = [one["p_value"] for one in clean if one.get("p_value") is not None]
+    if len(values) >= 5:
+        even = evenness(values)
+        lines.append(
+            f"p-values of the clean models: {', '.join(f'{v:.2f}' for v in sorted(values))}; "
+            f"Kolmogorov–Smirnov test of an even spread: p = {even:.2f}."
+        )
+    return [*lines, ""]
+
+
+def _rows(some: Sequence[dict[str, Any]]) -> list[str]:
+    parts = ("places", "blend", "conditional", "wave", "warp")
+    lines = [
+        "Score of each search over its threshold:\n",
+        f"| data | network | trigger | seed | RE | AE | verdict | p | {' | '.join(parts)} "
+        "| target error (σ) | seconds |",
+        f"|{'---|' * (10 + len(parts))}",
+    ]
+    for one in sorted(some, key=lambda o: (o["data"], o["network"], o["trigger"] or "", o["seed"])):
+        wrong = one["decision"] != ("backdoored" if one["trigger"] else "clean")
+        cells = [one["data"], one["network"], one["trigger"] or "clean", str(one["seed"])]
+        cells += [_short(one["errors"].get(name)) for name in ("RE", "AE")]
+        cells += [
+            f"**{one['decision']}**" if wrong else one["decision"],
+            _short(one.get("p_value")),
+        ]
+        cells += [_short(one["suspicions"].get(part)) for part in parts]
+        cells += [_short(one.get("target_error_sd")), f"{one['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 if __name__ == "__main__":

@@ -103,6 +103,28 @@ def test_agreement_far_from_the_mean_withholds_clean():
     assert at(far, far, far, near, other, rav=None) == "clean"
 
 
+def test_places_that_obey_the_same_trigger_are_no_null():
+    found = result(1, [1, 1, 8, 8, 8], 9, [4] * 3)
+    own, *others = found.sent
+    sent = [dataclasses.replace(own, miss=0.5), *others]
+
+    def at(*targets):
+        moved = [
+            dataclasses.replace(c, target=torch.tensor(t), rav=0.05)
+            for c, t in zip(found.candidates, targets, strict=True)
+        ]
+        return contrast(dataclasses.replace(found, candidates=moved, sent=sent))
+
+    there, elsewhere = (1.5, -1.0), (0.4, 0.6)
+    together = at(there, there, there, *[elsewhere] * 3)
+    # Three places show that the answer is reachable, which a fresh start missed.
+    assert (together.place, together.target) == (pytest.approx(1 / 8), pytest.approx(1 / 4))
+    scattered = at(there, *[elsewhere] * 5)
+    assert (scattered.place, scattered.target) == (pytest.approx(1), pytest.approx(1 / 2))
+    near = at(*[(0.1, 0.1)] * 6)
+    assert near.place == pytest.approx(1)
+
+
 def test_near_the_mean_a_score_must_be_lower():
     found = result(1, [6] * 4, 1, [6] * 3)
     assert judge_places([found])[0].score == pytest.approx(1 / 6)

@@ -79,21 +79,23 @@ def check_alpha(alpha: float) -> None:
         raise InputError(f"alpha must lie above 0 and below 0.5, not {alpha}")
 
 
+def decide(p_value: float, alpha: float) -> Decision:
+    """Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between."""
+    if p_value <= alpha:
+        return "backdoored"
+    return "inconclusive" if p_value < 2 * alpha else "clean"
+
+
 def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Calibration]:
     """Decide by the p-value instead of by fixed thresholds.
 
-    Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between.  A search without
-    a score stays as it is, and what is inconclusive for another reason stays that.
+    A search without a score stays as it is, and what is inconclusive for another reason stays that.
     """
     check_alpha(alpha)
     if verdict.suspicion is None:
         return verdict, Calibration(alpha, None, null)
     p_value = null.p_value(verdict.suspicion)
-    decision: Decision = "clean"
-    if p_value <= alpha:
-        decision = "backdoored"
-    if verdict.held_back or alpha < p_value < 2 * alpha:
-        decision = "inconclusive"
+    decision = "inconclusive" if verdict.held_back else decide(p_value, alpha)
     reason = (
         f"{len(null.suspicions)} clean models ({null.source}) look this suspicious with p = "
         f"{p_value:.2g}; alpha is {alpha:g}"

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from drmguard.search.answers import nearness
@@ -47,9 +46,9 @@ MIN_NULL = 3
 COLLAPSED = 0.1
 LEAST_RATIO = 0.1
 UNCOLLAPSED = "the best trigger did not reach the collapse that was asked for"
-# In clean standard deviations, averaged over outputs: beyond the first an answer is far from the
-# mean, within the second answers agree.
-FAR, AGREED = 1.2, 0.1
+# Answers agree within so many clean standard deviations, averaged over outputs; so many places that
+# agree show that an answer is reachable.
+AGREED, AGREEING = 0.1, 3
 
 
 @dataclass(frozen=True)
@@ -109,16 +108,26 @@ class Contrast:
 
 
 def contrast(result: PlaceResult) -> Contrast | None:
-    """Compare the best candidate with the null; None where too few places can be compared."""
+    """Compare the best candidate with the null; None where too few places can be compared.
+
+    Places that lead to the very answer of the best one are no null where it is far from the mean:
+    many networks obey a trigger wherever it lies.
+    """
     best = result.candidates[0]
-    elsewhere = [c.effort for c in result.elsewhere]
+    same = agreeing_places(result)
+    elsewhere = [c.effort for c in result.elsewhere if not any(c is one for one in same)]
+    if len(elsewhere) < MIN_NULL:
+        elsewhere = [c.effort for c in result.elsewhere]
     if len(elsewhere) < MIN_NULL:
         return None
     own, *others = result.sent
     effort, usual = own.effort, _lower_quartile([c.effort for c in others])
     if not own.reached:
-        # A fresh start missed what the best trigger shows to be reachable; so may others have.
-        effort = math.sqrt(best.effort * min(effort, usual))
+        # A fresh start missed what the best trigger shows to be reachable; so may others have,
+        # unless several places have shown it.
+        effort = best.effort
+        if len(same) < AGREEING:
+            effort = math.sqrt(best.effort * min(own.effort, usual))
     return Contrast(place=best.effort / _lower_quartile(elsewhere), target=effort / usual)
 
 
@@ -126,25 +135,21 @@ def _lower_quartile(efforts: list[float]) -> float:
     return statistics.quantiles(efforts, n=4, method="inclusive")[0]
 
 
-def agreeing_places(result: PlaceResult) -> int:
-    """Places whose searches ended, each by itself, at the best one's answer, if that is far off.
+def agreeing_places(result: PlaceResult) -> list[Candidate]:
+    """Those whose searches ended, each by itself, at the best one's answer, if that is far off.
 
     Erased content gives answers near the clean mean; only a planted trigger makes independent
     searches agree on an answer far from it, or a bound of the outputs: without H, which has none,
     agreeing says nothing.
     """
     best = result.candidates[0]
-    if best.rav is None:
-        return 0
-    target = best.target
-    scale = math.sqrt(len(target))
-    distance = float(torch.linalg.vector_norm(target)) / scale
-    if distance < FAR:
-        return 0
-    return sum(
-        c.reached and float(torch.linalg.vector_norm(c.target - target)) / scale < AGREED
+    if best.rav is None or nearness(best.target) < 1:
+        return []
+    return [
+        c
         for c in result.candidates
-    )
+        if c.reached and float((c.target - best.target).square().mean().sqrt()) < AGREED
+    ]
 
 
 def judge_places(results: Sequence[PlaceResult]) -> tuple[Verdict, PlaceResult]:
@@ -153,7 +158,7 @@ def judge_places(results: Sequence[PlaceResult]) -> tuple[Verdict, PlaceResult]:
     judged = [(_judge_size(result), result) for result in closer]
     # Small windows without enough others to compare with are no evidence against the wide ones'.
     judged = [one for one in judged if one[0].score is not None]
-    return _speaking([(_judge_size(wide, agreeing_places(wide)), wide), *judged])
+    return _speaking([(_judge_size(wide, len(agreeing_places(wide))), wide), *judged])
 
 
 def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:

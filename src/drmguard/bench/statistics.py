@@ -45,6 +45,11 @@ def roc_auc(positive: Sequence[float], negative: Sequence[float], *, seed: int =
     return Interval(area(p, n), float(low), float(high))
 
 
+def evenness(p_values: Sequence[float]) -> float:
+    """p-value of a Kolmogorov–Smirnov test that these spread evenly from 0 to 1."""
+    return float(stats.kstest(p_values, "uniform").pvalue)
+
+
 def accuracy(scans: Sequence[Result]) -> Interval:
     """Share of right verdicts."""
     return share(sum(scan.right for scan in scans), len(scans))

@@ -118,9 +118,32 @@ def _of(suites: Sequence[Suite], results: Sequence[Result]) -> list[Result]:
 def _models_page(introduction: str, done: Sequence[Result]) -> str:
     """What each method decides, every model with its settings, and its repairs."""
     scans = [r for r in done if r.cell.work == "scan"]
-    text = [introduction, *_identification_tables(scans), *_every_model(done)]
+    text = [introduction, *_identification_tables(scans), *_p_values(scans), *_every_model(done)]
     text += _repair_tables([r for r in done if r.cell.work == "repair"])
     return "\n".join(text).rstrip() + "\n"
+
+
+def _p_values(scans: Sequence[Result]) -> list[str]:
+    """How evenly the p-values of clean models spread."""
+    from drmguard.bench.statistics import evenness
+
+    clean = [r for r in scans if r.cell.model.attack is None and r.measured.get("p_value")]
+    if not clean:
+        return []
+    text = [
+        "## p-values of the clean models\n",
+        "They should spread evenly from 0 to 1. *Even* is the p-value of a Kolmogorov–Smirnov test "
+        "that they do.\n",
+        "| data | n | up to .05 | up to .1 | median | even |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups = _grouped(clean, lambda cell: (cell.model.data.name,))
+    for name, some in [*((name, rows) for (name,), rows in sorted(groups.items())), ("all", clean)]:
+        values = [r.measured["p_value"] for r in some]
+        low = [str(sum(value <= bound for value in values)) for bound in (0.05, 0.1)]
+        shown = [_shown(statistics.median(values), 2), _shown(evenness(values), 2)]
+        text.append(f"| {' | '.join([name, str(len(values)), *low, *shown])} |")
+    return [*text, ""]
 
 
 def _every_model(done: Sequence[Result]) -> list[str]:
@@ -133,10 +156,10 @@ def _every_model(done: Sequence[Result]) -> list[str]:
     text = [
         "## Every model\n",
         "Verdict of `auto`, and the score of each of its searches over that search's threshold: "
-        "below 1 is backdoored. A scan without a score for a search is older than it.\n",
-        "| data | network | attack | seed | target | rate | arguments | RE | AE | verdict | "
+        "the p-value is that of the lowest among clean models.\n",
+        "| data | network | attack | seed | target | rate | arguments | RE | AE | verdict | p | "
         f"{' | '.join(_PARTS)} | target error (σ) |",
-        f"|{'---|' * (11 + len(_PARTS))}",
+        f"|{'---|' * (12 + len(_PARTS))}",
     ]
     rows = []
     for result in (r for r in done if r.cell.work == "train"):
@@ -155,6 +178,7 @@ def _every_model(done: Sequence[Result]) -> list[str]:
                 "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
                 *(words, _shown(m["RE"]), _shown(m.get("AE"))),
                 f"**{decision}**" if wrong and found else decision,
+                _shown(found.get("p_value"), 2),
                 *(_shown(parts.get(part)) for part in _PARTS),
                 _shown(found.get("target_error_sd"), 2),
             )
