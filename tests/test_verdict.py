@@ -104,7 +104,7 @@ def test_agreement_far_from_the_mean_withholds_clean():
 
 
 def test_places_that_obey_the_same_trigger_are_no_null():
-    found = result(1, [1, 1, 8, 8, 8], 9, [4] * 3)
+    found = result(1, [1, 1, 1, 8, 8, 8], 9, [4] * 3)
     own, *others = found.sent
     sent = [dataclasses.replace(own, miss=0.5), *others]
 
@@ -116,12 +116,12 @@ def test_places_that_obey_the_same_trigger_are_no_null():
         return contrast(dataclasses.replace(found, candidates=moved, sent=sent))
 
     there, elsewhere = (1.5, -1.0), (0.4, 0.6)
-    together = at(there, there, there, *[elsewhere] * 3)
-    # Three places show that the answer is reachable, which a fresh start missed.
+    together = at(*[there] * 4, *[elsewhere] * 3)
+    # Most places show that the answer is reachable, which a fresh start missed.
     assert (together.place, together.target) == (pytest.approx(1 / 8), pytest.approx(1 / 4))
-    scattered = at(there, *[elsewhere] * 5)
+    scattered = at(there, *[elsewhere] * 6)
     assert (scattered.place, scattered.target) == (pytest.approx(1), pytest.approx(1 / 2))
-    near = at(*[(0.1, 0.1)] * 6)
+    near = at(*[(0.1, 0.1)] * 7)
     assert near.place == pytest.approx(1)
 
 

@@ -46,9 +46,8 @@ MIN_NULL = 3
 COLLAPSED = 0.1
 LEAST_RATIO = 0.1
 UNCOLLAPSED = "the best trigger did not reach the collapse that was asked for"
-# Answers agree within so many clean standard deviations, averaged over outputs; so many places that
-# agree show that an answer is reachable.
-AGREED, AGREEING = 0.1, 3
+# Answers agree within so many clean standard deviations, averaged over outputs.
+AGREED = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ def contrast(result: PlaceResult) -> Contrast | None:
     effort, usual = own.effort, _lower_quartile([c.effort for c in others])
     if not own.reached:
         # A fresh start missed what the best trigger shows to be reachable; so may others have,
-        # unless several places have shown it.
+        # unless most places have shown it.
         effort = best.effort
-        if len(same) < AGREEING:
+        if not _most(same, result):
             effort = math.sqrt(best.effort * min(own.effort, usual))
     return Contrast(place=best.effort / _lower_quartile(elsewhere), target=effort / usual)
 
@@ -152,16 +151,20 @@ def agreeing_places(result: PlaceResult) -> list[Candidate]:
     ]
 
 
+def _most(some: Sequence[Candidate], result: PlaceResult) -> bool:
+    return len(some) > len(result.candidates) / 2
+
+
 def judge_places(results: Sequence[PlaceResult]) -> tuple[Verdict, PlaceResult]:
     """Verdict on windows of several sizes, the widest first, and the result that it speaks of."""
     wide, *closer = results
     judged = [(_judge_size(result), result) for result in closer]
     # Small windows without enough others to compare with are no evidence against the wide ones'.
     judged = [one for one in judged if one[0].score is not None]
-    return _speaking([(_judge_size(wide, len(agreeing_places(wide))), wide), *judged])
+    return _speaking([(_judge_size(wide, agreeing_places(wide)), wide), *judged])
 
 
-def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
+def _judge_size(result: PlaceResult, together: Sequence[Candidate] = ()) -> Verdict:
     """A planted trigger is cheap at one place, for one target; ``together`` agree on an answer."""
     compared = contrast(result)
     if not result.moved:
@@ -176,12 +179,12 @@ def _judge_size(result: PlaceResult, together: int = 0) -> Verdict:
     best = result.candidates[0]
     score = compared.score / nearness(best.target)
     reasons = [_describe(best), *_compare(compared), *_near(best.target)]
-    agreeing = score > CLEAN_ABOVE and together > len(result.candidates) / 2
+    agreeing = score > CLEAN_ABOVE and _most(together, result)
     uncollapsed = score <= CLEAN_ABOVE and best.variance_ratio > COLLAPSED
     if agreeing:
         decision: Decision = "inconclusive"
         reasons.append(
-            f"no place stands apart, but {together} places send the outputs to the same answer, "
+            f"no place stands apart, but {len(together)} send the outputs to the same answer, "
             "far from the mean, which erasing the content does not do"
         )
     elif score > CLEAN_ABOVE:

@@ -4,7 +4,7 @@ import pytest
 
 from drmguard.bench.cell import Cell, Data, Model
 from drmguard.bench.cost import CostModel
-from drmguard.bench.statistics import roc_auc, roc_curve, share
+from drmguard.bench.statistics import evenness, roc_auc, roc_curve, share
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite, load_suite, suite_names
 from drmguard.bench.tables import write_tables
@@ -14,11 +14,11 @@ DATA = Data(name="gaze", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
 
 def results():
     found = []
-    for seed, attack, decision, suspicion in (
-        (0, None, "clean", 2.0),
-        (1, None, "backdoored", 0.9),
-        (0, "badnets", "backdoored", 0.2),
-        (1, "badnets", "clean", 1.5),
+    for seed, attack, decision, suspicion, p_value in (
+        (0, None, "clean", 2.0, 0.6),
+        (1, None, "backdoored", 0.9, 0.04),
+        (0, "badnets", "backdoored", 0.2, 0.001),
+        (1, "badnets", "clean", 1.5, 0.2),
     ):
         model = Model(data=DATA, seed=seed, attack=attack)
         trained = {"error_unit": "°", "RE": 2.0 + seed}
@@ -27,7 +27,7 @@ def results():
         cell = Cell(work="train", model=model)
         found.append(Result(cell=cell, status="done", measured=trained, seconds=100.0))
         scanned = {"decision": decision, "suspicion": suspicion, "passes": 1000}
-        scanned["suspicions"] = {"places": suspicion}
+        scanned |= {"suspicions": {"places": suspicion}, "p_value": p_value}
         cell = Cell(work="scan", model=model, method="auto")
         found.append(Result(cell=cell, status="done", measured=scanned, seconds=50.0))
     return found
@@ -78,10 +78,10 @@ def test_suites_that_repeat_no_setting_have_pages_of_their_own(tmp_path, name):
     assert "| badnets |" not in page  # the other suite has clean models alone
     zoo = (tmp_path / f"{name}.md").read_text()
     assert "| badnets | 2 + 2 | 1 | 1 | 1 | 1 | 0 | 50% (15%–85%) | 0.750" in zoo
-    row = (
-        "| gaze | resnet18 | badnets | 1 | (0.1, 0.2) | 0.05 | side 3 | 3 | 0.5 | **clean** | 1.5 |"
-    )
-    assert f"{row} – | – | – | – | – |" in zoo
+    row = "| gaze | resnet18 | badnets | 1 | (0.1, 0.2) | 0.05 | side 3 | 3 | 0.5 |"
+    assert f"{row} **clean** | 0.2 | 1.5 | – | – | – | – | – |" in zoo
+    # Of two clean models: .04 and .6; the largest gap from an even spread is .46.
+    assert "| gaze | 2 | 1 | 1 | 0.32 |" in zoo
 
 
 def test_statistics_against_known_values():
@@ -91,6 +91,11 @@ def test_statistics_against_known_values():
     assert roc_auc([1, 1], [1, 1]).value == 0.5
     assert roc_auc([3, 1], [2]).value == 0.5
     assert roc_curve([2], [1]) == ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+
+
+def test_evenness():
+    assert evenness([0.1, 0.3, 0.5, 0.7, 0.9]) > 0.9
+    assert evenness([0.01] * 5) < 1e-3
 
 
 def test_costs_come_from_results_where_there_are_any():
