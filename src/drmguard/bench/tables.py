@@ -155,8 +155,8 @@ def _every_model(done: Sequence[Result]) -> list[str]:
     }
     text = [
         "## Every model\n",
-        "Verdict of `auto`, and the score of each of its searches over that search's threshold: "
-        "the p-value is that of the lowest among clean models.\n",
+        "Verdict of `auto`, and the score of each of its searches over that search's threshold; "
+        "*p* is the p-value of the lowest, which decides. Scans without one are older.\n",
         "| data | network | attack | seed | target | rate | arguments | RE | AE | verdict | p | "
         f"{' | '.join(_PARTS)} | target error (σ) |",
         f"|{'---|' * (12 + len(_PARTS))}",
