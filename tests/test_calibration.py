@@ -42,7 +42,7 @@ def test_the_p_value_decides(p, decision):
     decided, calibration = calibrate(verdict(0.5 * math.exp(quantile)), THREE, 0.05)
     assert decided.decision == decision
     assert calibration.p_value == pytest.approx(p)
-    assert "3 clean models (by hand)" in decided.reasons[-1]
+    assert "3 clean models by hand" in decided.reasons[-1]
 
 
 def test_what_is_held_back_for_another_reason_stays_inconclusive():
@@ -51,9 +51,11 @@ def test_what_is_held_back_for_another_reason_stays_inconclusive():
         assert calibrate(held, THREE, 0.05)[0].decision == "inconclusive"
 
 
-def test_a_verdict_that_the_p_value_changes_says_so():
-    decided, _ = calibrate(verdict(0.5 * math.exp(-3), "clean"), THREE, 0.2)
-    assert "so it is backdoored; by the score's fixed thresholds clean" in decided.reasons[-1]
+def test_the_p_value_takes_the_place_of_what_the_thresholds_conclude():
+    concluded = dataclasses.replace(verdict(0.5 * math.exp(-3), "clean"), conclusion="so clean")
+    decided, _ = calibrate(concluded, THREE, 0.2)
+    assert (decided.decision, decided.conclusion) == ("backdoored", "")
+    assert decided.source.endswith("clean models by hand")
 
 
 def test_a_search_without_a_score_stays_inconclusive():

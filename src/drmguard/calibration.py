@@ -97,10 +97,14 @@ def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Cali
     p_value = null.p_value(verdict.suspicion)
     decision = "inconclusive" if verdict.held_back else decide(p_value, alpha)
     reason = (
-        f"{len(null.suspicions)} clean models ({null.source}) look this suspicious with p = "
+        f"{len(null.suspicions)} clean models {null.source} look this suspicious with p = "
         f"{p_value:.2g}; alpha is {alpha:g}"
     )
-    if decision != verdict.decision:
-        reason += f", so it is {decision}; by the score's fixed thresholds {verdict.decision}"
-    decided = dataclasses.replace(verdict, decision=decision, reasons=(*verdict.reasons, reason))
+    decided = dataclasses.replace(
+        verdict,
+        decision=decision,
+        source=f"the score is compared with those of clean models {null.source}",
+        reasons=(*verdict.reasons, reason),
+        conclusion="",
+    )
     return decided, Calibration(alpha, p_value, null)

@@ -216,9 +216,9 @@ def scan(
     check_alpha(alpha)
     if repeats < 1:
         raise InputError(f"a scan must be made at least once, not {repeats} times")
-    null, origin = None, "given"
+    null, origin = None, "given as references"
     if calibrate:
-        origin = "given, and trained on these images" if references else "trained on these images"
+        origin = "given or trained on these images" if references else "trained on these images"
         trained = train_references(
             loaded, images, task, calibrate, device=settings.torch_device(), progress=progress
         )
@@ -271,7 +271,7 @@ def _null(
 
         work = _Scan(_as_loaded(reference), images, task, settings, name, named)
         suspicions.append(work.suspicion())
-    return Null(tuple(s for s in suspicions if s is not None), f"references {origin}")
+    return Null(tuple(s for s in suspicions if s is not None), origin)
 
 
 def peak_memory_mib() -> float:
@@ -572,7 +572,7 @@ class _Scan:
                 backdoored_below=verdict.backdoored_below,
                 clean_above=verdict.clean_above,
                 threshold_source=verdict.source,
-                reasons=verdict.reasons,
+                reasons=(*verdict.reasons, *filter(None, [verdict.conclusion])),
                 suspicion=verdict.suspicion,
                 suspicions={str(k): value for k, value in verdict.suspicions.items()},
             ),
