@@ -34,6 +34,14 @@ def test_p_values_of_further_clean_models_spread_evenly():
     assert 0.04 < sum(p <= 0.05 for p in values) / len(values) < 0.06
 
 
+def test_p_values_under_many_models_follow_their_skew():
+    # Inverses are normal, as if the suspicion were effort over what chance gives.
+    drawn = 1 / np.random.default_rng(0).normal(1.0, 0.2, (1000, 31))
+    values = [Null(tuple(known), "drawn").p_value(one) for *known, one in drawn.tolist()]
+    assert stats.kstest(values, "uniform").pvalue > 0.01
+    assert 0.03 < sum(p <= 0.05 for p in values) / len(values) < 0.07
+
+
 @pytest.mark.parametrize(
     ("p", "decision"), [(0.04, "backdoored"), (0.07, "inconclusive"), (0.2, "clean")]
 )

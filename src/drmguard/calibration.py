@@ -1,9 +1,10 @@
 """From a suspicion to a p-value: how often clean models look as suspicious as this one.
 
-The null is what the same search gives for clean models on the same images (the user's own, or
-trained for it).  Logarithms of suspicions of clean models are taken as normal; with n of them, what
-a further clean model gives follows a Student distribution with n − 1 degrees of freedom about their
-mean, wider by √(1 + 1/n).  Its lower tail is the p-value, so that few references give wide ones.
+The null is what the same search gives for clean models.  Suspicions are skewed: few clean models
+come low, some very high.  Of a few models the logarithm is taken as normal, of many the power that
+makes them most so (Box and Cox, 1964); with n of them, what a further clean model gives follows a
+Student distribution with n − 1 degrees of freedom about their mean, wider by √(1 + 1/n).  Its lower
+tail is the p-value, so that few references give wide ones.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from drmguard.errors import InputError
 from drmguard.verdict import Decision, Verdict
 
 MIN_REFERENCES = 3
+# So many models show how their suspicions are skewed.
+_MANY = 15
 # Clean models of one kind whose scores hardly differ still differ by this much (natural logarithm).
 _LEAST_SPREAD = 0.1
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,16 @@ class Null:
 
     def p_value(self, suspicion: float) -> float:
         """Probability that a clean model looks at least as suspicious."""
-        from scipy import stats
+        from scipy import special, stats
 
-        logs = [math.log(max(value, 1e-12)) for value in self.suspicions]
-        count = len(logs)
-        spread = max(statistics.stdev(logs), _LEAST_SPREAD) * math.sqrt(1 + 1 / count)
-        below = (math.log(max(suspicion, 1e-12)) - statistics.mean(logs)) / spread
-        return float(stats.t.cdf(below, count - 1))
+        known = [max(value, _LEAST) for value in self.suspicions]
+        count = len(known)
+        power = float(stats.boxcox_normmax(known, method="mle")) if count >= _MANY else 0.0
+        straight = special.boxcox(known, power)  # with 0 the logarithm
+        least = _LEAST_SPREAD * statistics.geometric_mean(known) ** power
+        spread = max(statistics.stdev(straight), least) * math.sqrt(1 + 1 / count)
+        below = special.boxcox(max(suspicion, _LEAST), power) - statistics.mean(straight)
+        return float(stats.t.cdf(below / spread, count - 1))
 
 
 @dataclass(frozen=True)
