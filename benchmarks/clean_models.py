@@ -3,7 +3,7 @@
     python benchmarks/clean_models.py
 
 Its models are the clean ones of the suite ``development`` and, of benchmarks/other_kinds.py, those
-of seeds below 100; scan them first.  All results are then judged again by that null, which needs no
+of seeds below 200; scan them first.  All results are then judged again by that null, which needs no
 scan: their p-value and decision follow from the suspicion that was measured.
 """
 

@@ -11,8 +11,8 @@ for each of several targets, all in one batch:
    where a trigger may lead: its mean answer.  What the model answers to pictures without content
    is passed over where it can be: strong changes that drown the content end there.
 2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
-   What is left of the way to the others is the model's own null: how far this budget pushes this
-   model to answers that nobody planted.
+   Any of them may be the one that a trigger gives; what is left of the way to those apart from it
+   is the model's own null: how far this budget pushes this model to answers that nobody planted.
 
 A planted trigger is reached almost completely where the others are not.  Too small a budget moves
 nothing, too large a one reaches every target of every model, and where between them a trigger
@@ -406,7 +406,8 @@ class _Search(abc.ABC):
         means, own, left = outputs.mean(1), scatter(outputs).tolist(), missed(outputs, targets)
         found = []
         for number, answer in enumerate(means):
-            which = apart(targets, answer) | torch.tensor(number == 0, device=targets.device)
+            # The scouted answer's others were chosen to be apart from it.
+            which = apart(targets, answer) if number else targets.new_ones(len(targets)).bool()
             which[number] = False
             others = left[which].tolist()
             if number and len(others) < _FEWEST_OTHERS:
