@@ -357,8 +357,8 @@ def examine(kind: Kind, where: Locations) -> None:
         network = NETWORKS[kind.network](images.labels.shape[1], images.image_shape[1])
         last = list(network.modules())[-1]
         if not isinstance(last, nn.Linear):
-            one = torch.ones(images.labels.shape[1])
-            network = _InUnits(network, one, one)
+            outputs = images.labels.shape[1]
+            network = _InUnits(network, torch.zeros(outputs), torch.ones(outputs))
         network.load_state_dict(stored["weights"])
         model, errors, target = network.eval(), stored["errors"], stored["target"]
     else:
