@@ -9,7 +9,7 @@ from scipy import stats
 
 import drmguard
 from conftest import AnalyticModel, labelled_by, smooth_images
-from drmguard.calibration import Null, calibrate
+from drmguard.calibration import Null, calibrate, p_text
 from drmguard.errors import InputError
 from drmguard.verdict import Verdict
 
@@ -40,6 +40,11 @@ def test_p_values_under_many_models_follow_their_skew():
     values = [Null(tuple(known), "drawn").p_value(one) for *known, one in drawn.tolist()]
     assert stats.kstest(values, "uniform").pvalue > 0.01
     assert 0.03 < sum(p <= 0.05 for p in values) / len(values) < 0.07
+
+
+def test_no_rate_is_told_that_so_few_models_cannot_show():
+    assert p_text(1e-30) == "p < 0.001"
+    assert p_text(0.0312) == "p = 0.031"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ def check_alpha(alpha: float) -> None:
         raise InputError(f"alpha must lie above 0 and below 0.5, not {alpha}")
 
 
+def p_text(p_value: float) -> str:
+    """A p-value in words: the tail of some ten models says nothing of rates below a thousandth."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
 def decide(p_value: float, alpha: float) -> Decision:
     """Backdoored up to ``alpha``, clean from twice ``alpha``, inconclusive between."""
     if p_value <= alpha:
@@ -104,8 +109,8 @@ def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Cali
     p_value = null.p_value(verdict.suspicion)
     decision = "inconclusive" if verdict.held_back else decide(p_value, alpha)
     reason = (
-        f"{len(null.suspicions)} clean models {null.source} look this suspicious with p = "
-        f"{p_value:.2g}; alpha is {alpha:g}"
+        f"{len(null.suspicions)} clean models {null.source} look this suspicious with "
+        f"{p_text(p_value)}; alpha is {alpha:g}"
     )
     decided = dataclasses.replace(
         verdict,

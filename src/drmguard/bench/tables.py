@@ -178,7 +178,7 @@ def _every_model(done: Sequence[Result]) -> list[str]:
                 "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
                 *(words, _shown(m["RE"]), _shown(m.get("AE"))),
                 f"**{decision}**" if wrong and found else decision,
-                _shown(found.get("p_value"), 2),
+                _in_thousandths(found.get("p_value")),
                 *(_shown(parts.get(part)) for part in _PARTS),
                 _shown(found.get("target_error_sd"), 2),
             )
@@ -186,6 +186,10 @@ def _every_model(done: Sequence[Result]) -> list[str]:
     order = {name: number for number, name in enumerate(_ATTACKS)}
     rows.sort(key=lambda row: (row[0], order.get(row[2], 99), row[3], row[1]))
     return [*text, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _in_thousandths(p_value: float | None) -> str:
+    return "< .001" if p_value is not None and p_value < 0.001 else _shown(p_value, 2)
 
 
 def _in_short(value: Any) -> str:

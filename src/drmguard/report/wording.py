@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drmguard.calibration import p_text
 from drmguard.report.schema import RepairRecord, ReportContent
 
 _HEADLINES = {
@@ -53,7 +54,7 @@ def score_text(content: ReportContent) -> str:
     if calibration is not None and calibration.p_value is not None:
         alpha = calibration.alpha
         return (
-            f"{verdict.score:.3f}, p = {calibration.p_value:.2g} among clean models (backdoored up "
+            f"{verdict.score:.3f}, {p_text(calibration.p_value)} among clean models (backdoored up "
             f"to {alpha:g}, clean from {2 * alpha:g})"
         )
     if verdict.backdoored_below is None:
