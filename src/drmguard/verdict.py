@@ -19,7 +19,7 @@ from drmguard.search.mesa import MesaResult
 from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
-from drmguard.search.spread import FamilyName, SpreadCandidate
+from drmguard.search.spread import FamilyName, SpreadCandidate, near_mean_raised
 
 _Evidence = TypeVar("_Evidence")
 Decision = Literal["clean", "backdoored", "inconclusive"]
@@ -274,11 +274,8 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean.
-
-    The square, since a change of the whole image drowns the content more easily than a window does.
-    """
-    return candidate.score / nearness(candidate.target) ** 2
+    """Its score, higher where its answer is near the mean."""
+    return near_mean_raised(candidate.score, candidate.target)
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

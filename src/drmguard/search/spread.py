@@ -316,6 +316,15 @@ class _Reached:
     standing: float
 
 
+def near_mean_raised(score: float, answer: Tensor) -> float:
+    """A score, higher where its answer (d,) is near the mean.
+
+    By the square of the nearness, since a change of the whole image drowns the content more easily
+    than a window does.
+    """
+    return score / nearness(answer) ** 2
+
+
 def _standing_out(reached: _Reached) -> tuple[bool, float]:
     """Sorts changes, the one that stands out most first."""
     return reached.by_default, reached.standing
@@ -424,7 +433,7 @@ class _Search(abc.ABC):
                     left=(own[number], *others),
                     contrast=contrast,
                     score=score,
-                    standing=score / nearness(answer) ** 2,
+                    standing=near_mean_raised(score, answer),
                 )
             )
         return found
