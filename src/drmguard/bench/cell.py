@@ -154,9 +154,10 @@ class Cell(_Spec):
         model: the model it is about.
         method: of the scan, where ``paper`` is DRMGuard in the paper's recipe and ``drmguard`` in
             the fast one; or of the repair.
-        settings: of the method: ``share`` of the defender's images; of a scan also ``constants`` of
-            DRMGuard's generator; of a repair ``scan``, the method of the scan whose trigger it
-            unlearns, and ``level``, which alone of the levels of a distribution it is.
+        settings: of the method: ``share`` of the defender's images, ``fixed_place`` of MESA's
+            scans; of a scan also ``constants`` of DRMGuard's generator; of a repair ``scan``, the
+            method of the scan whose trigger it unlearns, and ``level``, which alone of the levels
+            of a distribution it is.
         seed: of the scan or the repair.
     """
 
@@ -185,9 +186,9 @@ class Cell(_Spec):
 
     def scan(self) -> Cell:
         """The scan whose trigger a repair unlearns."""
-        share = {k: v for k, v in self.settings.items() if k == "share"}
+        settings = {k: v for k, v in self.settings.items() if k in ("share", "fixed_place")}
         method = str(self.settings.get("scan", "auto"))
-        return Cell(work="scan", model=self.model, method=method, settings=share, seed=self.seed)
+        return Cell(work="scan", model=self.model, method=method, settings=settings, seed=self.seed)
 
 
 def with_needed(cells: Iterable[Cell]) -> list[Cell]:

@@ -86,12 +86,12 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
         if done := [result for result in own if result.status == "done"]:
             write_text(docs / f"{name}.md", _models_page(introduction, done))
     covered = _coverage(suites, results)
+    if mesa := mesa_page([r for r in _of(suites, results) if r.status == "done"], docs):
+        write_text(docs / "mesa.md", mesa)
     results = _of([suite for suite in suites if suite.name not in _PAGES], results)
     done = [result for result in results if result.status == "done"]
     scans = [result for result in done if result.cell.work == "scan"]
     write_text(docs / "attacks.md", _attacks_page(done, docs))
-    if mesa := mesa_page(done, docs):
-        write_text(docs / "mesa.md", mesa)
     text = [_INTRODUCTION, covered, "## The published tables\n"]
     text += [_PUBLISHED, *published_sections(done)]
     if scans:

@@ -28,6 +28,7 @@ from drmguard.errors import InputError
 from drmguard.models.load import LoadedModel, load_model
 from drmguard.repairing import repair_model
 from drmguard.scanning import scan
+from drmguard.search.heat_map import hot_area
 from drmguard.training_plan import train_model
 from drmguard.triggers.distribution import TriggerDistribution
 from drmguard.triggers.trigger_file import load_trigger
@@ -176,6 +177,7 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         images,
         **how,
         constants=cell.settings.get("constants"),
+        fixed_place=bool(cell.settings.get("fixed_place", False)),
         seed=cell.seed,
         device=place.device,
         source=f"{cell.model.data.source} (defender's share)",
@@ -205,7 +207,25 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     ]
     if errors:
         measured["target_error_sd"] = min(errors)
+    if content.distribution is not None:
+        measured["hits"] = content.distribution.hits
+        measured["levels"] = [level.model_dump() for level in content.distribution.levels]
+    if report.pictures.heat is not None and victim.backdoors:
+        some, _ = images.batch(slice(0, 64))
+        measured |= _overlap(torch.from_numpy(report.pictures.heat), victim.backdoors[0], some)
     return measured
+
+
+@torch.no_grad()
+def _overlap(heat: torch.Tensor, backdoor: Backdoor, images: torch.Tensor) -> dict[str, Any]:
+    """How a heat map (H, W) lies on the true trigger's pixels: those that it changes."""
+    true = (backdoor.trigger(images) - images).abs().amax((0, 1)) > 0.02
+    hot = hot_area(heat)
+    return {
+        "iou": float((true & hot).sum() / (true | hot).sum()),
+        "peak_on_trigger": bool(true.flatten()[heat.argmax()]),
+        "trigger_share": float(true.float().mean()),
+    }
 
 
 def _target_error(found: torch.Tensor, true: torch.Tensor, images: ImageSet) -> float:

@@ -32,7 +32,7 @@ from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, weights
-from drmguard.repair.pursuit import AnswerPursuit, LocalPursuit, pursuit_of
+from drmguard.repair.pursuit import AnswerPursuit, LocalPursuit, MovingPursuit, pursuit_of
 from drmguard.repair.whole_image import other_views, random_change
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.tasks import Task
@@ -240,7 +240,7 @@ class _Unlearning:
     ) -> None:
         self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, LocalPursuit | AnswerPursuit | None] = {}
+        self.pursuits: dict[int, LocalPursuit | MovingPursuit | AnswerPursuit | None] = {}
         self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
@@ -290,6 +290,9 @@ class _Unlearning:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if isinstance(pursuit, LocalPursuit):
             changes[quarter:] += pursuit.next()
+            return torch.cat([(originals + changes).clamp(0, 1), clean])
+        if isinstance(pursuit, MovingPursuit):
+            changes[quarter:] = pursuit.next(originals[quarter:])
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if self.pursuing and pursuit.next(victim, originals[quarter:], loss_function):
             sought = slice(0, round(pursuit.share * quarter))

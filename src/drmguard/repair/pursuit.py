@@ -10,6 +10,8 @@ against it costs the model its clean error.  So where the reversed trigger is sp
 the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone: it
 takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
 makes a change of each image) pursues with its own network, in a quarter.
+
+A patch that lies elsewhere in each image is pursued by patches that do so, too.
 """
 
 from __future__ import annotations
@@ -24,23 +26,29 @@ from torch.nn import functional
 from drmguard.models.victim import Victim
 from drmguard.tasks import Task
 from drmguard.training import LossFunction
+from drmguard.triggers.distribution import TriggerDistribution
 from drmguard.triggers.generator import ResidualGenerator
+from drmguard.triggers.placed_patch import PlacedPatchTrigger
+from drmguard.triggers.placing import paste, random_places
 
-# A step in units of the limit, and the pixels that count as around a local change.
+# A step in units of the limit (of a pixel, where patches move), and the pixels that count as around
+# a local change.
 _STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left; a conditional one
 # is led farther, with a bound so many times as wide.
 _THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 1.4
 # A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
+# Patches that pursue at a time where they lie elsewhere in each image.
+_PATCHES = 8
 
 
 def pursuit_of(
     trigger: nn.Module, images: Tensor, change: Tensor, *, given: Victim, task: Task, reach: float
-) -> LocalPursuit | AnswerPursuit | None:
+) -> LocalPursuit | MovingPursuit | AnswerPursuit | None:
     """What pursues the backdoor that a reversed trigger calls.
 
-    None where the trigger is local but elsewhere in each image: drawn anew, it moves by itself.
+    None where the trigger is local but elsewhere in each image, and no patch.
 
     Args:
         trigger: the reversed one.
@@ -55,7 +63,7 @@ def pursuit_of(
     if _share_changed(around) <= _LOCAL:
         return LocalPursuit(change[0], (reach * around).clamp(max=1))
     if _share_changed(change.abs().amax(1)) <= _LOCAL:
-        return None
+        return _moving(trigger)
     with torch.no_grad():
         outputs = given(images + change)
     if task.is_regression:
@@ -65,6 +73,14 @@ def pursuit_of(
     if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
         return ConditionalPursuit(trigger, answer)
     return SpreadPursuit(change.mean(0), answer)
+
+
+def _moving(trigger: nn.Module) -> MovingPursuit | None:
+    if isinstance(trigger, TriggerDistribution):
+        return MovingPursuit(trigger.sample(_PATCHES))
+    if isinstance(trigger, PlacedPatchTrigger):
+        return MovingPursuit(trigger.patch.expand(_PATCHES, -1, -1, -1))
+    return None
 
 
 def _share_changed(sizes: Tensor) -> float:
@@ -93,6 +109,30 @@ class LocalPursuit:
             self.change.clamp_(-self.limit, self.limit)
             self.change.grad = None
         return self.change
+
+
+class MovingPursuit:
+    """Patches (K, C, h, w) in [0, 1] that climb the loss wherever they lie, anew in each image."""
+
+    def __init__(self, start: Tensor) -> None:
+        self.patches = start.detach().clone().requires_grad_(True)
+        self._random = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        """One step further, by the gradient of the training step before."""
+        if self.patches.grad is not None:
+            self.patches += _STEP * self.patches.grad.sign()
+            self.patches.clamp_(0, 1)
+            self.patches.grad = None
+
+    def next(self, images: Tensor) -> Tensor:
+        """One step further; the change of each image (N, C, H, W), by each patch in turn."""
+        self._step()
+        which = torch.arange(len(images), device=images.device) % len(self.patches)
+        height, width = self.patches.shape[2:]
+        top, left = random_places(images, height, width, self._random)
+        return paste(images, self.patches[which], top, left) - images
 
 
 class AnswerPursuit(abc.ABC):

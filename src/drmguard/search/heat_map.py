@@ -65,11 +65,16 @@ class HeatMap:
     @property
     def extent(self) -> tuple[int, int, int, int]:
         """(top, left, height, width) of what is at least half as hot as the hottest pixel."""
-        low, high = float(self.heat.min()), float(self.heat.max())
-        hot = self.heat >= (low + high) / 2
+        hot = hot_area(self.heat)
         rows, columns = (torch.nonzero(hot.any(axis))[:, 0] for axis in (1, 0))
         top, left = int(rows[0]), int(columns[0])
         return top, left, int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
+
+
+def hot_area(heat: Tensor) -> Tensor:
+    """What is at least half as hot as the hottest pixel, the coldest being zero (H, W)."""
+    low, high = float(heat.min()), float(heat.max())
+    return heat >= (low + high) / 2
 
 
 def search_heat_map(
