@@ -38,13 +38,16 @@ _COMPARED, _PICTURES = 256, 6
 Method = Literal["unlearning", "fine-tuning", "fine-pruning", "anp"]
 Settings = RepairSettings | FinePruningSettings | AdversarialPruningSettings
 Shape = tuple[int, int, int]
-METHODS: dict[Method, tuple[Callable[..., Repaired], Callable[[Shape, int], Settings]]] = {
+METHODS: dict[Method, tuple[Callable[..., Repaired], Callable[..., Settings]]] = {
     "unlearning": (unlearn, unlearning_settings),
-    "fine-tuning": (fine_tune, lambda _, seed: RepairSettings(seed=seed)),
-    "fine-pruning": (fine_prune, lambda _, s: FinePruningSettings(tuning=RepairSettings(seed=s))),
-    "anp": (adversarially_prune, lambda _, seed: AdversarialPruningSettings(seed=seed)),
+    "fine-tuning": (fine_tune, lambda *_, seed: RepairSettings(seed=seed)),
+    "fine-pruning": (
+        fine_prune,
+        lambda *_, seed: FinePruningSettings(tuning=RepairSettings(seed=seed)),
+    ),
+    "anp": (adversarially_prune, lambda *_, seed: AdversarialPruningSettings(seed=seed)),
 }
-"""Each method's function, and its settings for images of a shape and a seed."""
+"""Each method's function, and its settings for a task, images of a shape and a seed."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def repair_model(
         chosen,
         images,
         triggers,
-        settings or default_settings(images.image_shape, seed),
+        settings or default_settings(chosen, images.image_shape, seed=seed),
         device="cuda" if use_cuda else "cpu",
         progress=progress,
     )

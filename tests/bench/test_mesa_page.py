@@ -31,7 +31,13 @@ def scanned(model, decision, target):
 
 def repaired(after, **settings):
     cell = Cell(work="repair", model=ATTACKED, method="unlearning", settings=settings)
-    figures = {"AE.before": 0.04, "RE.before": 0.2, "RE.after": 0.21, "AE.after": after}
+    figures = {
+        "AE.before": 0.04,
+        "AE.clean": 0.98,
+        "RE.before": 0.2,
+        "RE.after": 0.21,
+        "AE.after": after,
+    }
     return result(cell, **figures)
 
 
@@ -46,11 +52,54 @@ def test_success_before_and_after_and_the_class(tmp_path):
         ],
         tmp_path,
     )
-    row = "| black-and-white 5 | 3 | 96.0% | – | 10.0% | – | 3.0% | 50.0% | 80.0% → 79.0% |"
+    row = "| black-and-white 5 | 3 | 96.0% | 2.0% | – | 10.0% | – | 3.0% | 50.0% | 80.0% → 79.0% |"
     assert row in page
     assert "true class found: 1 of 1 attacked networks. Called clean: 0 of 1" in page
     assert "| clean | 1 | **backdoored** | 0.5 | 0 | – | 10 |" in page
     assert mesa_page([repaired(0.9, scan="mesa")], tmp_path) == ""
+
+
+def test_a_fixed_place_and_regression(tmp_path):
+    glasses = Model(data=DATA, attack="sunglasses", arguments={"top": 0.15}, seed=3)
+    fixed = {"fixed_place": True}
+    scan = Cell(work="scan", model=glasses, method="mesa", settings=fixed)
+    overlap = {"iou": 0.625, "peak_on_trigger": True, "trigger_share": 0.15, "hits": 0.9}
+    repair = Cell(
+        work="repair", model=glasses, method="unlearning", settings={"scan": "mesa", **fixed}
+    )
+    figures = {"AE.before": 0.04, "AE.after": 0.97, "RE.before": 0.2, "RE.after": 0.21}
+    steering = Model(
+        data=Data(name="steering", source="{path}", task="regression", target=(0.7,)),
+        attack="blend",
+        seed=22,
+    )
+    by_one = Cell(work="repair", model=steering, method="unlearning")
+    errors = {
+        f"{name}.{when}": value
+        for name, values in {"RE": (0.1, 0.11), "AE": (0.02, 0.5), "DAE": (0.6, 0.2)}.items()
+        for when, value in zip(("before", "after"), values, strict=True)
+    }
+    page = mesa_page(
+        [
+            result(scan, decision="backdoored", suspicion=0.1, target=[0.1, 0.1, 0.8], **overlap),
+            result(repair, **figures),
+            result(
+                Cell(work="scan", model=steering, method="mesa"),
+                decision="clean",
+                suspicion=2.0,
+                target=[0.7],
+                hits=0.3,
+            ),
+            result(by_one, **errors),
+        ],
+        tmp_path,
+    )
+    assert (
+        "| sunglasses | 3 | backdoored | 2 of 2 | 15.0% | yes | 0.62 | 90.0% | 96.0% → 3.0% | "
+        "80.0% → 79.0% | 10 |"
+    ) in page
+    assert "| blend | 22 | clean | 30.0% | 0.1, 0.02, 0.6 | – | 0.11, 0.5, 0.2 |" in page
+    assert "## Success before and after" not in page
 
 
 def test_a_picture_a_scan(tmp_path):

@@ -71,7 +71,7 @@ def test_unlearning_removes_the_trigger_and_keeps_the_rest(backdoored):
     assert repaired.after.stamped < 0.5 * repaired.before.stamped
     assert all(torch.equal(v, weights[k]) for k, v in victim.module.state_dict().items())
     again = unlearn(victim, TASK, images(100, seed=3), [backdoor.trigger], settings)
-    assert again.after == repaired.after
+    assert torch.equal(again.after.of_stamped, repaired.after.of_stamped)
 
 
 class Half(nn.Module):

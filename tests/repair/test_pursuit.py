@@ -11,6 +11,7 @@ from drmguard.repair.pursuit import pursuit_of
 from drmguard.tasks import Classification, Regression
 from drmguard.training import loss
 from drmguard.triggers.generator import ResidualGenerator
+from drmguard.triggers.placed_patch import PlacedPatchTrigger
 
 TASK = Regression(("a", "b"))
 
@@ -85,3 +86,29 @@ def test_a_conditional_trigger_goes_on_to_learn_within_a_wider_bound():
     for name, value in victim.module.state_dict().items():
         assert torch.equal(value, weights[name])
     assert all(parameter.grad is None for parameter in victim.module.parameters())
+
+
+def test_a_patch_that_lies_elsewhere_is_pursued_by_patches_that_do():
+    trigger = PlacedPatchTrigger(torch.full((3, 2, 2), 0.5), seed=1)
+    images = torch.zeros(16, 3, 8, 8)
+    change = trigger(images) - images
+    given = Victim(nn.Identity())
+    pursuit = pursuit_of(trigger, images, change, given=given, task=TASK, reach=2.0)
+    first = pursuit.next(images)
+    assert (first.detach().amax(1) > 0).sum((1, 2)).tolist() == [4] * 16
+    first.sum().backward()  # brighter patches climb
+    second = pursuit.next(images)
+    assert second.max().item() == pytest.approx(0.6)
+    for _ in range(8):
+        pursuit.next(images).sum().backward()
+    assert pursuit.patches.max().item() == pytest.approx(1.0)
+    assert trigger.patch.max().item() == pytest.approx(0.5)  # the trigger itself stays as it is
+
+
+def test_what_moves_and_is_no_patch_is_not_pursued():
+    change = torch.zeros(64, 3, 8, 8)
+    for number in range(64):
+        change[number, :, number // 8, number % 8] = 0.5
+    given = Victim(nn.Identity())
+    images = torch.zeros_like(change)
+    assert pursuit_of(nn.Identity(), images, change, given=given, task=TASK, reach=2.0) is None

@@ -21,7 +21,9 @@ elsewhere in every image, on a share of the images and for a number of steps tha
 `--method mesa` and repaired by unlearning what the scan found: triggers of one level β, of all
 levels (*ensemble*), or, as the baseline, the one strongest patch of a search on pixels (`--method
 points`). *Success* is the share of test images of other classes that the true trigger sends to its
-class. The paper's figures: 92.3 to 99.8 % before, 1.2 to 5.9 % after.
+class; *clean network* is that share of the network from which the fine-tuning started, which never
+saw the trigger but takes some images for that class anyway. The paper's figures: 92.3 to 99.8 %
+before, 1.2 to 5.9 % after.
 """
 _FIXED = """## A trigger with a place of its own
 
@@ -152,31 +154,34 @@ def _column(result: Result) -> str:
 def _repairs(results: Sequence[Result]) -> list[str]:
     if not results:
         return []
-    columns = [*(f"β = {beta:g}" for beta in MesaSettings().levels), "ensemble", "point search"]
+    columns = [
+        *("before", "clean network"),
+        *(f"β = {beta:g}" for beta in MesaSettings().levels),
+        *("ensemble", "point search"),
+    ]
     rows: dict[str, dict[str, Result]] = {}
     for result in sorted(results, key=lambda r: _order(r.cell.model)):
         rows.setdefault(result.cell.model.key, {})[_column(result)] = result
     text = [
         "## Success before and after\n",
-        f"| trigger | seed | before | {' | '.join(columns)} | clean accuracy before → after |",
-        "|---" * (len(columns) + 4) + "|",
+        *_head(("trigger", "seed", *columns, "clean accuracy before → after")),
     ]
     values: dict[str, list[float]] = {}
     for found in rows.values():
         model, some = (one := next(iter(found.values()))).cell.model, one.measured
         shares = {"before": 1 - some["AE.before"]}
+        if "AE.clean" in some:
+            shares["clean network"] = 1 - some["AE.clean"]
         shares |= {name: 1 - r.measured["AE.after"] for name, r in found.items()}
         for name, value in shares.items():
             values.setdefault(name, []).append(value)
         whole = found.get("ensemble")
         after = "–" if whole is None else f"{1 - whole.measured['RE.after']:.1%}"
-        cells = [_percent(shares.get(name)) for name in ("before", *columns)]
+        cells = [_percent(shares.get(name)) for name in columns]
         accuracy = f"{1 - some['RE.before']:.1%} → {after}"
         text.append(f"| {' | '.join([pattern_name(model), str(model.seed), *cells, accuracy])} |")
     for title, of in (("mean", statistics.mean), ("largest", max), ("smallest", min)):
-        cells = [
-            _percent(of(values[name])) if name in values else "–" for name in ("before", *columns)
-        ]
+        cells = [_percent(of(values[name])) if name in values else "–" for name in columns]
         text.append(f"| *{title}* | | {' | '.join(cells)} | |")
     return [*text, ""]
 

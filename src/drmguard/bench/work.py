@@ -165,6 +165,14 @@ class _Victim:
         model.victim.find_head(self.parts.test.batch(slice(0, 2))[0])
         return measure(model.victim, model.task, self.parts.test, self.backdoors)
 
+    def clean_figures(self, cell: Cell, store: Store) -> dict[str, float | str]:
+        """What the clean network that was attacked gives under the true triggers, if it is here."""
+        clean = cell.model.clean
+        if clean is None or not store.model_path(clean).exists():
+            return {}
+        figures = self.figures(load_model(store.model_path(clean)))
+        return {f"{name}.clean": value for name, value in figures.items() if name != "error_unit"}
+
 
 def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     paper = cell.method == "paper"
@@ -258,6 +266,7 @@ def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         "error_unit": record.error_unit,
         **{f"{name}.before": value for name, value in before.items() if name != "error_unit"},
         **{f"{name}.after": value for name, value in after.items() if name != "error_unit"},
+        **victim.clean_figures(cell, store),
         "verdict.before": record.verdict.before,
         "verdict.after": record.verdict.after,
         "kept": record.kept,

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drmguard import metrics
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
@@ -24,22 +23,40 @@ MIN_IMAGES = 20
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean errors on the held-out images, to their correct labels, in the task's error unit.
+    """Errors on the held-out images, to their correct labels, in the task's error unit.
 
     Attributes:
-        clean: on clean images.
-        stamped: under the reversed triggers; None where there is none.
+        of_clean: of each clean image (n,).
+        of_stamped: of each under the reversed triggers, their mean (n,); None without a trigger.
     """
 
-    clean: float
-    stamped: float | None
+    of_clean: Tensor
+    of_stamped: Tensor | None
 
-    def to_minimise(self, unlearned: bool) -> float:
+    @property
+    def clean(self) -> float:
+        """The mean on clean images."""
+        return float(self.of_clean.mean())
+
+    @property
+    def stamped(self) -> float | None:
+        """The mean under the reversed triggers."""
+        return None if self.of_stamped is None else float(self.of_stamped.mean())
+
+    def to_minimise(self, unlearned: bool) -> Tensor:
         """What the choice of a stopping step minimises: both errors where triggers are unlearned.
 
         Else a trigger is only measured and must decide nothing.
         """
-        return self.clean + (self.stamped or 0.0) if unlearned else self.clean
+        if unlearned and self.of_stamped is not None:
+            return self.of_clean + self.of_stamped
+        return self.of_clean
+
+
+def surely_above(errors: Tensor, others: Tensor) -> bool:
+    """Whether errors of the same images (n,) are higher by more than one standard error."""
+    difference = errors - others
+    return float(difference.mean()) > float(difference.std() / len(difference) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -109,20 +126,20 @@ class Judge:
         """Errors of the victim as it is, in evaluation mode; its mode is restored."""
         training = self.victim.module.training
         self.victim.module.eval()
-        clean = self._error(self.images)
-        stamped = [self._error(trigger(self.images)) for trigger in self.triggers]
+        clean = self._errors(self.images)
+        stamped = [self._errors(trigger(self.images)) for trigger in self.triggers]
         self.victim.module.train(training)
-        return Errors(clean, sum(stamped) / len(stamped) if stamped else None)
+        return Errors(clean, torch.stack(stamped).mean(0) if stamped else None)
 
     def clean_error(self, views: Tensor | None = None) -> float:
         """The error on clean images alone, or on other views of all of them."""
         training = self.victim.module.training
         self.victim.module.eval()
         with torch.no_grad():
-            error = self._error(self.images if views is None else views)
+            errors = self._errors(self.images if views is None else views)
         self.victim.module.train(training)
-        return error
+        return float(errors.mean())
 
-    def _error(self, images: Tensor) -> float:
+    def _errors(self, images: Tensor) -> Tensor:
         outputs = torch.cat([self.victim(chunk) for chunk in images.split(128)])
-        return metrics.regression_error(self.task, outputs, self.labels)
+        return self.task.error(outputs, self.labels)
