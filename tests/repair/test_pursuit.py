@@ -88,21 +88,23 @@ def test_a_conditional_trigger_goes_on_to_learn_within_a_wider_bound():
     assert all(parameter.grad is None for parameter in victim.module.parameters())
 
 
-def test_a_patch_that_lies_elsewhere_is_pursued_by_patches_that_do():
+def test_a_patch_that_lies_elsewhere_is_pursued_by_patches_that_do_and_seek_its_answer():
+    victim = Victim(Means().train())
     trigger = PlacedPatchTrigger(torch.full((3, 2, 2), 0.5), seed=1)
     images = torch.zeros(16, 3, 8, 8)
     change = trigger(images) - images
-    given = Victim(nn.Identity())
-    pursuit = pursuit_of(trigger, images, change, given=given, task=TASK, reach=2.0)
-    first = pursuit.next(images)
-    assert (first.detach().amax(1) > 0).sum((1, 2)).tolist() == [4] * 16
-    first.sum().backward()  # brighter patches climb
-    second = pursuit.next(images)
-    assert second.max().item() == pytest.approx(0.6)
-    for _ in range(8):
-        pursuit.next(images).sum().backward()
-    assert pursuit.patches.max().item() == pytest.approx(1.0)
+    pursuit = pursuit_of(trigger, images, change, given=victim.frozen(), task=TASK, reach=2.0)
+    assert pursuit.patches.shape == (4, 3, 2, 2)
+    wanted = victim.frozen()(images + change).mean(0).tolist()
+    assert pursuit.answer[0].tolist() == pytest.approx(wanted)
+    first = pursuit.change(images).detach()
+    assert (first.amax(1) > 0).sum((1, 2)).tolist() == [4] * 16
+    pursuit.answer = torch.ones(1, 2)  # far brighter
+    assert all(pursuit.next(victim, images, partial(loss, "l1")) for _ in range(5))
+    assert pursuit.patches.min().item() == pytest.approx(1.0)
     assert trigger.patch.max().item() == pytest.approx(0.5)  # the trigger itself stays as it is
+    assert victim.module.training
+    assert victim.module.norm.num_batches_tracked == 0
 
 
 def test_what_moves_and_is_no_patch_is_not_pursued():

@@ -90,13 +90,11 @@ class RepairSettings:
 def unlearning_settings(task: Task, image_shape: tuple[int, int, int], seed: int) -> RepairSettings:
     """What unlearning does by default: twice the steps of fine-tuning, but on large images.
 
-    Classifiers take larger steps: smaller ones leave more of the backdoor (docs/repair.md).
+    Classifiers take fewer and larger steps: small ones leave more of the backdoor (docs/repair.md).
     """
-    return RepairSettings(
-        steps=400 if min(image_shape[1:]) >= LARGE_SIDE else 800,
-        learning_rate=3e-4 if task.is_regression else 1e-3,
-        seed=seed,
-    )
+    if not task.is_regression:
+        return RepairSettings(steps=400, learning_rate=1e-3, seed=seed)
+    return RepairSettings(steps=400 if min(image_shape[1:]) >= LARGE_SIDE else 800, seed=seed)
 
 
 def unlearn(
@@ -253,7 +251,7 @@ class _Unlearning:
     ) -> None:
         self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, LocalPursuit | MovingPursuit | AnswerPursuit | None] = {}
+        self.pursuits: dict[int, LocalPursuit | AnswerPursuit | None] = {}
         self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
@@ -305,7 +303,8 @@ class _Unlearning:
             changes[quarter:] += pursuit.next()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if isinstance(pursuit, MovingPursuit):
-            changes[quarter:] = pursuit.next(originals[quarter:])
+            pursuit.next(victim, originals, loss_function)
+            changes[quarter:] = pursuit.change(originals[quarter:]).detach()
             return torch.cat([(originals + changes).clamp(0, 1), clean])
         if self.pursuing and pursuit.next(victim, originals[quarter:], loss_function):
             sought = slice(0, round(pursuit.share * quarter))

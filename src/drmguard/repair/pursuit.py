@@ -11,7 +11,8 @@ the pursuing change seeks the one answer that this trigger gave, and follows the
 takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
 makes a change of each image) pursues with its own network, in a quarter.
 
-A patch that lies elsewhere in each image is pursued by patches that do so, too.
+A patch that lies elsewhere in each image is pursued by patches that do so, too, and that seek its
+answer.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 1.4
 # A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
 # Patches that pursue at a time where they lie elsewhere in each image.
-_PATCHES = 8
+_PATCHES = 4
 
 
 def pursuit_of(
     trigger: nn.Module, images: Tensor, change: Tensor, *, given: Victim, task: Task, reach: float
-) -> LocalPursuit | MovingPursuit | AnswerPursuit | None:
+) -> LocalPursuit | AnswerPursuit | None:
     """What pursues the backdoor that a reversed trigger calls.
 
     None where the trigger is local but elsewhere in each image, and no patch.
@@ -62,24 +63,24 @@ def pursuit_of(
     around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
     if _share_changed(around) <= _LOCAL:
         return LocalPursuit(change[0], (reach * around).clamp(max=1))
-    if _share_changed(change.abs().amax(1)) <= _LOCAL:
-        return _moving(trigger)
     with torch.no_grad():
         outputs = given(images + change)
     if task.is_regression:
         answer = outputs.mean(0, keepdim=True)
     else:
         answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
+    if _share_changed(change.abs().amax(1)) <= _LOCAL:
+        return _moving(trigger, answer)
     if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
         return ConditionalPursuit(trigger, answer)
     return SpreadPursuit(change.mean(0), answer)
 
 
-def _moving(trigger: nn.Module) -> MovingPursuit | None:
+def _moving(trigger: nn.Module, answer: Tensor) -> MovingPursuit | None:
     if isinstance(trigger, TriggerDistribution):
-        return MovingPursuit(trigger.sample(_PATCHES))
+        return MovingPursuit(trigger.sample(_PATCHES), answer)
     if isinstance(trigger, PlacedPatchTrigger):
-        return MovingPursuit(trigger.patch.expand(_PATCHES, -1, -1, -1))
+        return MovingPursuit(trigger.patch.expand(_PATCHES, -1, -1, -1), answer)
     return None
 
 
@@ -111,44 +112,20 @@ class LocalPursuit:
         return self.change
 
 
-class MovingPursuit:
-    """Patches (K, C, h, w) in [0, 1] that climb the loss wherever they lie, anew in each image."""
-
-    def __init__(self, start: Tensor) -> None:
-        self.patches = start.detach().clone().requires_grad_(True)
-        self._random = torch.Generator().manual_seed(0)
-
-    @torch.no_grad()
-    def _step(self) -> None:
-        """One step further, by the gradient of the training step before."""
-        if self.patches.grad is not None:
-            self.patches += _STEP * self.patches.grad.sign()
-            self.patches.clamp_(0, 1)
-            self.patches.grad = None
-
-    def next(self, images: Tensor) -> Tensor:
-        """One step further; the change of each image (N, C, H, W), by each patch in turn."""
-        self._step()
-        which = torch.arange(len(images), device=images.device) % len(self.patches)
-        height, width = self.patches.shape[2:]
-        top, left = random_places(images, height, width, self._random)
-        return paste(images, self.patches[which], top, left) - images
-
-
 class AnswerPursuit(abc.ABC):
-    """A change over the image that seeks one answer from the model as it is.
+    """A change that seeks one answer from the model as it is.
 
     Attributes:
         share: of the images that get the reversed trigger alone, those that get this change.
 
     Args:
         answer: what the reversed trigger made the given model say: a label (1, d) of the task.
-        there: it gets to the answer if less than this share of the way is left.
+        there: it gets to the answer if less than this share of the way is left; None does not ask.
     """
 
     share = 0.5
 
-    def __init__(self, answer: Tensor, there: float) -> None:
+    def __init__(self, answer: Tensor, there: float | None) -> None:
         self.answer, self.there = answer, there
 
     @abc.abstractmethod
@@ -173,11 +150,13 @@ class AnswerPursuit(abc.ABC):
             parameters, torch.autograd.grad(loss, parameters), strict=True
         ):
             parameter.grad = gradient
-        with torch.no_grad():
-            way = loss_function(victim(images), answers)
+        there = True
+        if self.there is not None:
+            with torch.no_grad():
+                there = bool(loss < self.there * loss_function(victim(images), answers))
         victim.module.train(training)
         self.step()
-        return bool(loss < self.there * way)
+        return there
 
 
 class SpreadPursuit(AnswerPursuit):
@@ -221,3 +200,27 @@ class ConditionalPursuit(AnswerPursuit):
 
     def step(self) -> None:
         self.optimizer.step()
+
+
+class MovingPursuit(AnswerPursuit):
+    """Patches (K, C, h, w) in [0, 1], each on some of the images, at places drawn anew."""
+
+    def __init__(self, start: Tensor, answer: Tensor) -> None:
+        super().__init__(answer, None)
+        self.patches = start.detach().clone().requires_grad_(True)
+        self._random = torch.Generator().manual_seed(0)
+
+    def change(self, images: Tensor) -> Tensor:
+        which = torch.arange(len(images), device=images.device) % len(self.patches)
+        height, width = self.patches.shape[2:]
+        top, left = random_places(images, height, width, self._random)
+        return paste(images, self.patches[which], top, left) - images
+
+    def parameters(self) -> list[Tensor]:
+        return [self.patches]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        assert self.patches.grad is not None
+        self.patches -= _STEP * self.patches.grad.sign()
+        self.patches.clamp_(0, 1)
