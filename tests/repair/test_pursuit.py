@@ -10,6 +10,7 @@ from drmguard.models.victim import Victim
 from drmguard.repair.pursuit import pursuit_of
 from drmguard.tasks import Classification, Regression
 from drmguard.training import loss
+from drmguard.triggers.distribution import PatchGenerator, TriggerDistribution
 from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
 
@@ -113,4 +114,6 @@ def test_what_moves_and_is_no_patch_is_not_pursued():
         change[number, :, number // 8, number % 8] = 0.5
     given = Victim(nn.Identity())
     images = torch.zeros_like(change)
-    assert pursuit_of(nn.Identity(), images, change, given=given, task=TASK, reach=2.0) is None
+    fixed = TriggerDistribution([PatchGenerator((3, 2, 2), 8)], torch.ones(1), (3, 3))
+    for trigger in (nn.Identity(), fixed):
+        assert pursuit_of(trigger, images, change, given=given, task=TASK, reach=2.0) is None

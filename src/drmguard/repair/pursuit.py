@@ -49,7 +49,7 @@ def pursuit_of(
 ) -> LocalPursuit | AnswerPursuit | None:
     """What pursues the backdoor that a reversed trigger calls.
 
-    None where the trigger is local but elsewhere in each image, and no patch.
+    None where the trigger is local but elsewhere in each image, and no patch that is moved.
 
     Args:
         trigger: the reversed one.
@@ -77,7 +77,7 @@ def pursuit_of(
 
 
 def _moving(trigger: nn.Module, answer: Tensor) -> MovingPursuit | None:
-    if isinstance(trigger, TriggerDistribution):
+    if isinstance(trigger, TriggerDistribution) and trigger.place[0] < 0:
         return MovingPursuit(trigger.sample(_PATCHES), answer)
     if isinstance(trigger, PlacedPatchTrigger):
         return MovingPursuit(trigger.patch.expand(_PATCHES, -1, -1, -1), answer)
