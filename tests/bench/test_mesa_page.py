@@ -29,8 +29,8 @@ def scanned(model, decision, target):
     return result(cell, decision=decision, suspicion=0.5, target=target)
 
 
-def repaired(after, **settings):
-    cell = Cell(work="repair", model=ATTACKED, method="unlearning", settings=settings)
+def repaired(after, model=ATTACKED, **settings):
+    cell = Cell(work="repair", model=model, method="unlearning", settings=settings)
     figures = {
         "AE.before": 0.04,
         "AE.clean": 0.98,
@@ -49,11 +49,14 @@ def test_success_before_and_after_and_the_class(tmp_path):
             repaired(0.97, scan="mesa"),
             repaired(0.9, scan="mesa", level=1),
             repaired(0.5, scan="points"),
+            repaired(0.6, ATTACKED.model_copy(update={"arguments": {"pattern": 16}}), scan="mesa"),
         ],
         tmp_path,
     )
     row = "| black-and-white 5 | 3 | 96.0% | 2.0% | – | 10.0% | – | 3.0% | 50.0% | 80.0% → 79.0% |"
     assert row in page
+    assert "| black-and-white 16* | 3 | 96.0% | 2.0% | – | – | – | 40.0% | – |" in page
+    assert "| *largest* | | 96.0% | 2.0% | – | 10.0% | – | 3.0% | 50.0% | |" in page
     assert "true class found: 1 of 1 attacked networks. Called clean: 0 of 1" in page
     assert "| clean | 1 | **backdoored** | 0.5 | 0 | – | 10 |" in page
     assert mesa_page([repaired(0.9, scan="mesa")], tmp_path) == ""

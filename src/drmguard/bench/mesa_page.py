@@ -23,8 +23,10 @@ levels (*ensemble*), or, as the baseline, the one strongest patch of a search on
 points`). *Success* is the share of test images of other classes that the true trigger sends to its
 class; *clean network* is that share of the network from which the fine-tuning started, which never
 saw the trigger but takes some images for that class anyway. The paper's figures: 92.3 to 99.8 %
-before, 1.2 to 5.9 % after.
+before, 1.2 to 5.9 % after. Black-and-white 16 and 186, marked by a star, are what the repair's
+settings were chosen on ([repair](repair.md)); means and extremes leave them out.
 """
+_CHOSEN_ON = ("black-and-white 16", "black-and-white 186")
 _FIXED = """## A trigger with a place of its own
 
 Sunglasses of three sizes at three places, scanned with `--fixed-place`. *Overlap* is the
@@ -173,13 +175,15 @@ def _repairs(results: Sequence[Result]) -> list[str]:
         if "AE.clean" in some:
             shares["clean network"] = 1 - some["AE.clean"]
         shares |= {name: 1 - r.measured["AE.after"] for name, r in found.items()}
-        for name, value in shares.items():
+        chosen_on = pattern_name(model) in _CHOSEN_ON
+        for name, value in shares.items() if not chosen_on else ():
             values.setdefault(name, []).append(value)
         whole = found.get("ensemble")
         after = "–" if whole is None else f"{1 - whole.measured['RE.after']:.1%}"
         cells = [_percent(shares.get(name)) for name in columns]
         accuracy = f"{1 - some['RE.before']:.1%} → {after}"
-        text.append(f"| {' | '.join([pattern_name(model), str(model.seed), *cells, accuracy])} |")
+        trigger = pattern_name(model) + "*" * chosen_on
+        text.append(f"| {' | '.join([trigger, str(model.seed), *cells, accuracy])} |")
     for title, of in (("mean", statistics.mean), ("largest", max), ("smallest", min)):
         cells = [_percent(of(values[name])) if name in values else "–" for name in columns]
         text.append(f"| *{title}* | | {' | '.join(cells)} | |")
