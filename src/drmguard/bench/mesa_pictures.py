@@ -44,7 +44,8 @@ def draw_distributions(
         distribution, planted = load_trigger(found).trigger, load_trigger(true)
         if not isinstance(distribution, TriggerDistribution):
             continue
-        assert isinstance(planted.trigger, PlacedPatchTrigger)
+        if not isinstance(planted.trigger, PlacedPatchTrigger):
+            continue  # only small patches are drawn beside their samples
         assert planted.target is not None
         if data.name not in tests:
             images = open_images(data.located(locations), count=data.count, size=data.size)
