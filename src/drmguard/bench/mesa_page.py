@@ -29,9 +29,9 @@ settings were chosen on ([repair](repair.md)); means and extremes leave them out
 _CHOSEN_ON = ("black-and-white 16", "black-and-white 186")
 _FIXED = """## A trigger with a place of its own
 
-Sunglasses of three sizes at three places, scanned with `--fixed-place`. *Overlap* is the
-intersection over union of the heat map's hotter half and the pixels that the true trigger changes;
-*pattern* is the success of the triggers that are then modelled in its extent, on other classes.
+Sunglasses, scanned with `--fixed-place`. *Overlap* is the intersection over union of the heat map's
+hotter half and the pixels that the true trigger changes; *pattern* is the success of the triggers
+that are then modelled in its extent, on other classes.
 """
 _REGRESSION = """## Regression
 
@@ -88,7 +88,7 @@ def _fixed_places(scans: Sequence[Result], repairs: Sequence[Result]) -> list[st
             *(_from_to(after, "AE"), _from_to(after, "RE")),
             "–" if scan.seconds is None else f"{scan.seconds:.0f}",
         ]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(_row(cells))
     heads = (
         *("trigger", "seed", "verdict", "class found", "share of the image", "peak on the trigger"),
         *("overlap", "pattern", "success before → after", "clean accuracy before → after"),
@@ -98,7 +98,11 @@ def _fixed_places(scans: Sequence[Result], repairs: Sequence[Result]) -> list[st
 
 
 def _head(names: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return [_row(names), "|---" * len(names) + "|"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _from_to(repair: Result | None, name: str) -> str:
@@ -122,7 +126,7 @@ def _of_regression(scans: Sequence[Result], repairs: Sequence[Result]) -> list[s
             _percent(scan.measured.get("hits")),
             *(_errors(before, "before"), _errors(by_mesa, "after"), _errors(by_one, "after")),
         ]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(_row(cells))
     figures = ("before: RE, AE, DAE", "MESA: RE, AE, DAE", "one trigger: RE, AE, DAE")
     heads = ("attack", "seed", "verdict", "hits", *figures)
     return [_REGRESSION, *_head(heads), *rows, ""] if rows else []
@@ -183,7 +187,7 @@ def _repairs(results: Sequence[Result]) -> list[str]:
         cells = [_percent(shares.get(name)) for name in columns]
         accuracy = f"{1 - some['RE.before']:.1%} → {after}"
         trigger = pattern_name(model) + "*" * chosen_on
-        text.append(f"| {' | '.join([trigger, str(model.seed), *cells, accuracy])} |")
+        text.append(_row([trigger, str(model.seed), *cells, accuracy]))
     for title, of in (("mean", statistics.mean), ("largest", max), ("smallest", min)):
         cells = [_percent(of(values[name])) if name in values else "–" for name in columns]
         text.append(f"| *{title}* | | {' | '.join(cells)} | |")
@@ -218,7 +222,7 @@ def _verdicts(scans: Sequence[Result]) -> list[str]:
             "–" if model.attack is None else f"{model.data.target[0]:g}",
             "–" if result.seconds is None else f"{result.seconds:.0f}",
         )
-        text.append(f"| {' | '.join(cells)} |")
+        text.append(_row(cells))
     return [*text, ""]
 
 

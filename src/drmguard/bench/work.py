@@ -170,8 +170,7 @@ class _Victim:
         clean = cell.model.clean
         if clean is None or not store.model_path(clean).exists():
             return {}
-        figures = self.figures(load_model(store.model_path(clean)))
-        return {f"{name}.clean": value for name, value in figures.items() if name != "error_unit"}
+        return self.figures(load_model(store.model_path(clean)))
 
 
 def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
@@ -260,13 +259,20 @@ def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         seed=cell.seed,
         device=place.device,
     )
-    before, after = victim.figures(victim.loaded), victim.figures(done.model)
+    figures = {
+        "before": victim.figures(victim.loaded),
+        "after": victim.figures(done.model),
+        "clean": victim.clean_figures(cell, store),
+    }
     record = done.record
     return {
         "error_unit": record.error_unit,
-        **{f"{name}.before": value for name, value in before.items() if name != "error_unit"},
-        **{f"{name}.after": value for name, value in after.items() if name != "error_unit"},
-        **victim.clean_figures(cell, store),
+        **{
+            f"{name}.{of}": value
+            for of, measured in figures.items()
+            for name, value in measured.items()
+            if name != "error_unit"
+        },
         "verdict.before": record.verdict.before,
         "verdict.after": record.verdict.after,
         "kept": record.kept,

@@ -163,7 +163,7 @@ def _tune(
     judge = Judge(twin, task, held_out, triggers, device)
     before = judge.errors()
     best, best_state, best_step = before, weights(twin), 0
-    lowest = before.to_minimise(unlearned)
+    given = lowest = before.to_minimise(unlearned)
     every = settings.steps // settings.checks
 
     def look(done: int, total: int, _: float) -> None:
@@ -174,7 +174,7 @@ def _tune(
             errors = judge.errors()
             if unlearning is not None:
                 unlearning.pursuing = errors.clean <= _WORSE * before.clean
-            found, given = errors.to_minimise(unlearned), before.to_minimise(unlearned)
+            found = errors.to_minimise(unlearned)
             if found.mean() < given.mean() and not surely_above(found, lowest):
                 best, best_state, best_step = errors, weights(twin), done
             if found.mean() < lowest.mean():
