@@ -51,6 +51,17 @@ def test_contrast_by_hand():
     assert compared.score == pytest.approx(0.125**0.5)
 
 
+def test_an_answer_at_a_bound_says_as_little_as_one_at_the_mean():
+    found = result(1.0, [8.0] * 4, 1.0, [8.0] * 4)
+    assert judge_places([found])[0].decision == "backdoored"
+    best, *others = found.candidates
+    found.candidates[:] = [dataclasses.replace(best, at_bound=True), *others]
+    verdict = judge_places([found])[0]
+    assert verdict.decision == "clean"
+    assert verdict.score == pytest.approx(1.25)
+    assert "at a bound" in " ".join(verdict.reasons)
+
+
 def test_one_ratio_alone_says_little():
     compared = contrast(result(1.0, [2.0] * 4, 1.0, [1000.0] * 3))
     assert compared.score == pytest.approx(math.sqrt(0.5 * 0.1))
@@ -220,7 +231,7 @@ def test_doubt_keeps_the_evidence():
 
 
 def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
-    others = [0.02, 0.05, 0.01]
+    others = [0.03, 0.07, 0.01]  # the lower quartile: 0.02
     return SpreadCandidate(
         family=family,
         trigger=ResidualGenerator((3, 8, 8), width=0),
@@ -239,7 +250,7 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
 
 
 def test_contrast_of_a_spread_candidate_by_hand():
-    assert spread(0.002, 0.1).contrast == pytest.approx(0.1)
+    assert spread(0.002, 0.1).contrast == pytest.approx(0.004 / 0.022)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from drmguard.search.answers import nearness
+from drmguard.search.answers import LEAST_NEARNESS, lower_quartile, nearness
 from drmguard.search.classes import ClassTrigger, strongest
 from drmguard.search.drmguard import EPSILON, GeneratorResult
 from drmguard.search.feature_re import FeatureTrigger
@@ -32,6 +32,7 @@ SPREAD_THRESHOLDS: Mapping[FamilyName, tuple[float, float]] = {
     "conditional": (0.12, 0.18),
     "wave": (0.2, 0.3),
     "warp": (0.2, 0.3),
+    "patch": (0.2, 0.3),
 }
 FAST_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
@@ -122,18 +123,14 @@ def contrast(result: PlaceResult) -> Contrast | None:
     if len(elsewhere) < MIN_NULL:
         return None
     own, *others = result.sent
-    effort, usual = own.effort, _lower_quartile([c.effort for c in others])
+    effort, usual = own.effort, lower_quartile([c.effort for c in others])
     if not own.reached:
         # A fresh start missed what the best trigger shows to be reachable; so may others have,
         # unless most places have shown it.
         effort = best.effort
         if not _most(same, result):
             effort = math.sqrt(best.effort * min(own.effort, usual))
-    return Contrast(place=best.effort / _lower_quartile(elsewhere), target=effort / usual)
-
-
-def _lower_quartile(efforts: list[float]) -> float:
-    return statistics.quantiles(efforts, n=4, method="inclusive")[0]
+    return Contrast(place=best.effort / lower_quartile(elsewhere), target=effort / usual)
 
 
 def agreeing_places(result: PlaceResult) -> list[Candidate]:
@@ -179,8 +176,11 @@ def _judge_size(result: PlaceResult, together: Sequence[Candidate] = ()) -> Verd
             "compare with; the images are too small"
         )
     best = result.candidates[0]
-    score = compared.score / nearness(best.target)
+    # An answer at a bound says as little as one at the mean.
+    score = compared.score / (LEAST_NEARNESS if best.at_bound else nearness(best.target))
     reasons = [_describe(best), *_compare(compared), *_near(best.target)]
+    if best.at_bound:
+        reasons.append("its answer is past all clean ones, at a bound where clean models go too")
     agreeing = score > CLEAN_ABOVE and _most(together, result)
     uncollapsed = score <= CLEAN_ABOVE and best.variance_ratio > COLLAPSED
     if agreeing:
@@ -254,6 +254,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         "conditional": f"a change of at most ±{found.budget:g} that a network makes of each image",
         "wave": f"a wave of at most ±{found.budget:g} over the whole image",
         "warp": f"a warp by at most {found.budget:.1%} of the side",
+        "patch": f"a patch of {found.budget:.1%} of the side",
     }
     reasons = [
         f"{how[found.family]} leaves {found.variance_ratio:.1%} of the outputs' variance",

@@ -4,6 +4,7 @@ import torch
 from drmguard.search.answers import (
     answers_elsewhere,
     apart,
+    beyond,
     contrast_of,
     missed,
     nearness,
@@ -62,12 +63,21 @@ def test_near_the_mean_is_within_half_a_deviation():
 
 
 def test_what_chance_leaves_is_no_less_than_what_others_do():
-    assert contrast_of(0.01, [0.2, 0.5, 0.1], 0.02, bounded=False) == pytest.approx(0.5)
-    assert contrast_of(0.01, [0.2, 0.5, 0.1], 0.9, bounded=False) == pytest.approx(0.05)
+    others = [0.2, 0.5, 0.1]  # the lower quartile: 0.15
+    assert contrast_of(0.01, others, 0.022, bounded=False) == pytest.approx(0.5)
+    assert contrast_of(0.01, others, 0.9, bounded=False) == pytest.approx(0.012 / 0.152)
+
+
+def test_what_is_reached_but_for_a_little_is_reached_alike():
+    assert contrast_of(1e-5, [1e-4, 3e-4, 2e-4], bounded=False) > 0.9
 
 
 def test_bounded_answers_are_compared_with_the_easiest_other_one_and_saturate():
-    assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False) == 0.5
-    assert contrast_of(0.01, [0.02, 0.05, 0.01], bounded=False, alike=0.01) == pytest.approx(2 / 3)
     assert contrast_of(0.04, [0.2, 0.14, 0.5], bounded=True) == pytest.approx(0.5)
     assert contrast_of(1e-9, [0.02, 1e-5, 0.01], bounded=True) == pytest.approx(1, abs=0.01)
+
+
+def test_answers_past_the_clean_ones_are_at_a_bound():
+    clean = torch.tensor([[-2.0, -1.0], [1.0, 3.0]])
+    answers = torch.tensor([[0.0, 0.0], [-2.3, 0.0], [-2.5, 0.0], [0.0, 3.6]])
+    assert beyond(answers, clean).tolist() == [False, False, True, True]

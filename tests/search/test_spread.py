@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -8,7 +9,15 @@ from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search import spread
 from drmguard.search.benign import measure_benign
-from drmguard.search.patterns import Blends, Conditionals, Warps, Waves, probing_waves
+from drmguard.search.patterns import (
+    Blends,
+    Conditionals,
+    Patches,
+    Warps,
+    Waves,
+    probing_patches,
+    probing_waves,
+)
 from drmguard.search.spread import (
     Ladder,
     SpreadSettings,
@@ -26,6 +35,7 @@ SMALL = SpreadSettings(
     wave=Ladder((0.2,), 6, 0, 30, collapsed=0.05),
     warp=Ladder((1 / 16,), 6, 30, 30, collapsed=0.25),
     width=8,
+    patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.1),
     warp_points=4,
 )
 
@@ -50,7 +60,7 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     assert target.tolist() == pytest.approx(TARGET, abs=0.15)
     assert best.variance_ratio < 0.05
     # The contrast, plus the variance left in the family's unit; all images are measured here.
-    ladders = (SMALL.blend, SMALL.conditional, SMALL.wave, SMALL.warp)
+    ladders = (SMALL.blend, SMALL.conditional, SMALL.wave, SMALL.warp, SMALL.patch)
     for one, unit in zip(found, (ladder.collapsed for ladder in ladders), strict=True):
         assert one.score == pytest.approx(one.contrast + one.variance_ratio / unit, rel=0.01)
     images = benign.images
@@ -103,8 +113,8 @@ def test_the_default_answer_is_no_target(monkeypatch):
 
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
-    blend, conditional, wave, _ = found
-    assert [one.family for one in found] == ["blend", "conditional", "wave", "warp"]
+    blend, conditional, wave, _, _ = found
+    assert [one.family for one in found] == ["blend", "conditional", "wave", "warp", "patch"]
     assert min(blend.score, conditional.score) > 0.5
     verdict, best = judge_spread(found)
     assert verdict.decision == "backdoored"
@@ -243,11 +253,11 @@ def test_a_wave_by_hand():
     frequencies, phases = torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.25])
     across, down = Waves(frequencies, phases, signs, (3, 8, 8), 0.1).changes()
     assert across.shape == (3, 8, 8)
-    expected = 0.06 * torch.tensor([0.0, 1, 0, -1, 0, 1, 0, -1])
+    expected = 0.09 * torch.tensor([0.0, 1, 0, -1, 0, 1, 0, -1])
     assert torch.allclose(across[::2], expected.expand(2, 8, 8), atol=1e-7)
     assert torch.allclose(across[1], -expected.expand(8, 8), atol=1e-7)
-    assert torch.allclose(down[:, 0], torch.tensor(0.06).expand(3, 8))
-    assert torch.allclose(down[:, 4], torch.tensor(-0.06).expand(3, 8))
+    assert torch.allclose(down[:, 0], torch.tensor(0.09).expand(3, 8))
+    assert torch.allclose(down[:, 4], torch.tensor(-0.09).expand(3, 8))
 
 
 def test_every_probing_wave_is_tried_in_every_direction_phase_and_colour():
@@ -260,13 +270,65 @@ def test_every_probing_wave_is_tried_in_every_direction_phase_and_colour():
     assert sorted(set(phases.tolist())) == [0, 0.25, 0.5, 0.75]
 
 
+def test_patches_by_hand(tmp_path):
+    places, colours = [(0, 1), (3, 2)], torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    patches = Patches(places, colours, (3, 5, 4), side=2)
+    images = torch.rand(6, 3, 5, 4)
+    first, second = patches.stamp(images, patches.changes())
+    for stamped, (top, left), colour in zip((first, second), places, colours, strict=True):
+        inside = torch.zeros(5, 4, dtype=torch.bool)
+        inside[top : top + 2, left : left + 2] = True
+        assert torch.equal(stamped[..., ~inside], images[..., ~inside])
+        expected = colour[:, None].expand(6, 3, 4)
+        assert torch.allclose(stamped[..., inside], expected, atol=0.05)
+    assert torch.equal(patches.stamp(images, torch.tensor([1]))[0], second)
+    save_trigger(tmp_path / "patch.safetensors", patches.trigger(1))
+    again = load_trigger(tmp_path / "patch.safetensors").trigger
+    assert torch.allclose(again(images), second, atol=1e-6)
+
+
+def test_probing_patches_cover_the_image_in_every_colour():
+    places, colours = probing_patches((3, 10, 7), 4, 2)
+    assert len(places) == len(colours) == 4 * 3 * 8
+    assert len(set(zip(places, map(tuple, colours.tolist()), strict=True))) == len(places)
+    rows = sorted({row for row, _ in places})
+    assert (rows[0], rows[-1]) == (0, 6)
+    assert max(b - a for a, b in itertools.pairwise(rows)) == 2
+    assert len(probing_patches((1, 10, 7), 4, 2)[1].unique(dim=0)) == 2
+    assert len(probing_patches((5, 10, 7), 4, 2)[1].unique(dim=0)) == 12
+
+
+class PatchModel(SpreadModel):
+    """Its gate opens on a red square among the content, and only when that is nearly whole."""
+
+    def forward(self, images):
+        half = images.shape[3] // 2
+        left, right = images[..., :half].mean((1, 2, 3)), images[..., half:].mean((1, 2, 3))
+        content = torch.stack([4 * (left + right) - 4, 4 * (left - right)], 1)
+        red, *others = images[..., 15:18, 15:18].unbind(1)
+        whole = (red - torch.stack(others).amax(0)).mean((1, 2))
+        gate = torch.sigmoid(200 * (whole - 0.8)).unsqueeze(1) * self.planted
+        return self.fc(torch.cat([(1 - gate) * content, gate], 1))
+
+
+def test_a_patch_that_descent_never_feels_is_found_by_trying_squares():
+    found, benign = search(PatchModel(planted=True))
+    verdict, best = judge_spread(found)
+    assert (verdict.decision, best.family) == ("backdoored", "patch")
+    assert all(one.score > 0.3 for one in found if one.family != "patch")
+    target = best.target * benign.spread + benign.mean
+    assert target.tolist() == pytest.approx(TARGET, abs=0.15)
+    assert "a patch of 9.4% of the side" in verdict.reasons[0]
+    assert judge_spread(search(PatchModel(planted=False))[0])[0].decision == "clean"
+
+
 def test_large_images_take_fewer_passes():
     small, large = spread_settings((3, 64, 64)), spread_settings((3, 224, 224))
 
     def passes(settings):
         return settings.images * sum(
             len(one.budgets) * one.targets * (one.scouting + one.comparing)
-            for one in (settings.conditional, settings.wave, settings.warp)
+            for one in (settings.conditional, settings.wave, settings.warp, settings.patch)
         )
 
     assert passes(large) < 0.3 * passes(small)

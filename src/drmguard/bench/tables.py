@@ -72,7 +72,7 @@ What thresholds and settings were chosen on, and what is therefore no measure of
 # Suites that repeat no setting have a page each, with every model in a row.
 _PAGES = {"zoo": _ZOO, "development": _DEVELOPMENT}
 # The searches of `auto` for regression.
-_PARTS = ("places", "blend", "conditional", "wave", "warp")
+_PARTS = ("places", "blend", "conditional", "wave", "warp", "patch")
 
 
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:

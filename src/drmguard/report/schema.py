@@ -102,7 +102,7 @@ class CandidatePart(_Part):
 class SpreadPart(_Part):
     """A change of the whole image of one family, compared with other targets."""
 
-    family: Literal["blend", "conditional", "wave", "warp"]
+    family: Literal["blend", "conditional", "wave", "warp", "patch"]
     budget: float
     score: float
     suspicion: float

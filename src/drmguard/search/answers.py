@@ -6,8 +6,8 @@ All are standardised by the clean responses, so the clean mean is 0 and the clea
 from __future__ import annotations
 
 import math
-import statistics
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,11 +15,13 @@ from torch import Tensor
 _NEAREST = 0.3
 # Nearer to the mean than this, in clean standard deviations, an answer may be what is left when the
 # content is erased.
-_NEAR, _LEAST_NEARNESS = 0.5, 0.1
+_NEAR, LEAST_NEARNESS = 0.5, 0.1
 # Answers are apart from so much of one's distance from the mean on.
 _APART = 0.25
-# What is left of the way (squared) to a bounded answer that is reached as well as any.
-_SATURATED = 0.06
+# What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
+_ALIKE, _SATURATED = 0.002, 0.06
+# So many clean standard deviations past the clean answers lies what only a bound explains.
+_BEYOND = 0.4
 
 
 def missed(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -38,24 +40,34 @@ def _way(answers: Tensor) -> Tensor:
 
 
 def contrast_of(
-    own: float,
-    others: list[float],
-    chance: float = math.inf,
-    *,
-    bounded: bool,
-    alike: float = 0,
+    own: float, others: list[float], chance: float = math.inf, *, bounded: bool
 ) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
-    What is reached but for ``alike`` counts as reached alike.  Of the others it is the median; but
-    where responses may be bounded (probabilities, a tanh after the last layer), answers at the
-    bounds are easy for clean models too, so it is the least, and ``_SATURATED`` takes the place of
-    ``alike``.  It is no more than what random changes leave of the way to the answer, ``chance``.
+    What is reached but for ``_ALIKE`` counts as reached alike, since strong changes come near every
+    answer.  Of the others it is the lower quartile; but where responses may be bounded
+    (probabilities, a tanh after the last layer), answers at the bounds are easy for clean models
+    too, so it is the least, and ``_SATURATED`` takes the place of ``_ALIKE``.  It is no more than
+    what random changes leave of the way to the answer, ``chance``.
     """
-    if bounded:
-        alike = _SATURATED
-    usual = min(others) if bounded else statistics.median(others)
+    alike = _SATURATED if bounded else _ALIKE
+    usual = min(others) if bounded else lower_quartile(others)
     return (own + alike) / (min(usual, chance) + alike)
+
+
+def lower_quartile(values: list[float]) -> float:
+    """Of what a search needs, or leaves, elsewhere: the null that one answer is compared with."""
+    return float(np.quantile(values, 0.25))
+
+
+def beyond(answers: Tensor, responses: Tensor) -> Tensor:
+    """Which answers (K, d) lie out of the range of the clean responses (N, d) in some output.
+
+    Behind a bound, as of a tanh, every strong change leads there in a clean model too.
+    """
+    low, high = responses.amin(0) - _BEYOND, responses.amax(0) + _BEYOND
+    outside: Tensor = ((answers < low) | (answers > high)).any(-1)
+    return outside
 
 
 def nearness(answer: Tensor) -> float:
@@ -65,7 +77,7 @@ def nearness(answer: Tensor) -> float:
     cheap change says less: the nearer, the lower its score must be.
     """
     distance = float(answer.square().mean().sqrt())
-    return min(1.0, max(_LEAST_NEARNESS, distance / _NEAR))
+    return min(1.0, max(LEAST_NEARNESS, distance / _NEAR))
 
 
 def apart(answers: Tensor, answer: Tensor) -> Tensor:

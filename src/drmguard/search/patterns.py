@@ -3,7 +3,8 @@
 A blend mixes a coarse picture into the image.  A conditional change adds to every image what a
 small network makes of it, and a free pattern, so it also finds what a model's own content allows.
 A wave has a few numbers only: most models cannot be
-steered by one, so one that steers says much.  A warp adds nothing and moves what is there.
+steered by one, so one that steers says much.  A warp adds nothing and moves what is there.  A patch
+covers a small square.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.triggers.warp import WarpTrigger
 
 # Start amplitude of a wave's channels, as a share of the budget.
-_STARTING_SHARE = 0.6
+_STARTING_SHARE = 0.9
+# Where the sigmoid of a patch's channel is all but full.
+_PURE = 3.0
 
 
 class Family(nn.Module, abc.ABC):
@@ -31,7 +34,7 @@ class Family(nn.Module, abc.ABC):
 
     Attributes:
         budget: largest change of a pixel; of a blend, its α; of a warp, largest displacement over
-            the side.
+            the side; of a patch, its side over the image's.
     """
 
     budget: float
@@ -174,7 +177,7 @@ class Waves(Family):
         phases: (K,), in turns.
         signs: (K, C), 1 or −1: channels that go up and down together or against each other.
         image_shape: (C, H, W).
-        budget: largest amplitude; every channel starts at 0.6 of it.
+        budget: largest amplitude; every channel starts at 0.9 of it.
     """
 
     def __init__(
@@ -243,6 +246,77 @@ class Warps(Family):
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return [{"params": [self.raw], "lr": 0.15}]
+
+
+class Patches(Family):
+    """Opaque squares of free patterns, each at a place of its own.
+
+    Args:
+        places: (row, column) of each one's upper left corner.
+        colours: (K, C) in [0, 1], of which they are at first, nearly.
+        image_shape: (C, H, W).
+        side: in pixels.
+    """
+
+    def __init__(
+        self,
+        places: list[tuple[int, int]],
+        colours: Tensor,
+        image_shape: tuple[int, ...],
+        side: int,
+    ) -> None:
+        super().__init__()
+        _, self.height, self.width = image_shape
+        self.places, self.side = places, side
+        self.budget = side / min(image_shape[1:])
+        start = _PURE * (2 * colours - 1)
+        self.raw = nn.Parameter(start[..., None, None].repeat(1, 1, side, side))
+
+    def changes(self) -> Tensor:
+        """The numbers of the patches (K,)."""
+        return torch.arange(len(self.places), device=self.raw.device)
+
+    def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
+        stamped = images.repeat(len(changes), 1, 1, 1, 1)
+        patterns = self.raw[changes].sigmoid()
+        for row, number in enumerate(changes.tolist()):
+            top, left = self.places[number]
+            stamped[row, ..., top : top + self.side, left : left + self.side] = patterns[row]
+        return stamped
+
+    def trigger(self, number: int) -> nn.Module:
+        (top, left), pattern = self.places[number], self.raw[number].detach().sigmoid()
+        around = (left, self.width - left - self.side, top, self.height - top - self.side)
+        mask = functional.pad(torch.ones_like(pattern[:1]), around)
+        return MaskPatternTrigger(mask, functional.pad(pattern, around))
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [{"params": [self.raw], "lr": 0.3}]
+
+
+def probing_patches(
+    image_shape: tuple[int, ...], side: int, spacing: int
+) -> tuple[list[tuple[int, int]], Tensor]:
+    """Squares of one colour all over the image, at most ``spacing`` pixels from one to the next.
+
+    Places (row, column) and colours (K, C) for :class:`Patches`: every channel none or full; of
+    more than three channels all alike, or one against the others.
+    """
+    channels, height, width = image_shape
+    if channels <= 3:
+        colours = torch.tensor(list(itertools.product((0.0, 1.0), repeat=channels)))
+    else:
+        one = torch.eye(channels)
+        colours = torch.cat([torch.zeros(1, channels), torch.ones(1, channels), one, 1 - one])
+
+    def corners(length: int) -> list[int]:
+        last = length - side
+        count = math.ceil(last / spacing) + 1
+        return [round(number * last / max(1, count - 1)) for number in range(count)]
+
+    places = list(itertools.product(corners(height), corners(width)))
+    drawn = list(itertools.product(places, range(len(colours))))
+    return [place for place, _ in drawn], colours[[colour for _, colour in drawn]]
 
 
 def probing_waves(frequencies: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,7 +33,7 @@ from torch.nn import functional
 from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
-from drmguard.search.answers import answers_elsewhere
+from drmguard.search.answers import answers_elsewhere, beyond
 from drmguard.search.benign import Benign, Response, respond
 from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
@@ -115,6 +115,7 @@ class Candidate:
         miss: what was left of the collapse, or the squared distance to the target sent to.
         goal: what ``miss`` had to fall below.
         start: number of the place, as in the trace.
+        at_bound: whether only a bound of the outputs explains the answer; H, where known, has none.
     """
 
     trigger: MaskPatternTrigger
@@ -128,6 +129,7 @@ class Candidate:
     miss: float
     goal: float
     start: int
+    at_bound: bool = False
 
     @property
     def reached(self) -> bool:
@@ -321,7 +323,7 @@ class PlaceResult:
     """What the search of all places found with windows of one size.
 
     Attributes:
-        candidates: the finalists, cheapest first.
+        candidates: the finalists, cheapest first; those whose answer is at a bound last.
         sent: the best candidate's place sent to its own target, then to the others.
         moved: whether the outputs answered to the windows' pixels at all.
         apart: places are one where they are nearer to each other than so many pixels.
@@ -412,7 +414,7 @@ class _PlaceSearch:
         """Shrink windows that collapse the outputs, and send the cheapest place to targets."""
         shrink, trace = self._shrink(windows, f"shrinking triggers{how}", goal=self.settings.goal)
         measured = [_measure(shrink, k) for k in range(len(windows.places))]
-        candidates = sorted(measured, key=lambda c: c.effort)
+        candidates = sorted(measured, key=lambda c: (c.at_bound, c.effort))
         sent = self._same_place(candidates[0], how)
         return PlaceResult(candidates, sent, moved, apart, trace, self.steps - before)
 
@@ -503,6 +505,7 @@ def _measure(objective: _Shrink, k: int) -> Candidate:
     if benign.angle_variance is not None:
         rav = float(metrics.rav_of_angles(torch.cat(angles), benign.angle_variance))
     top, left = windows.places[k]
+    bounded = objective.task.is_regression and benign.weight is None
     target, variance_ratio = responses.mean(0), float(metrics.variance(responses).mean())
     if objective.targets is None:
         miss = variance_ratio
@@ -520,4 +523,5 @@ def _measure(objective: _Shrink, k: int) -> Candidate:
         miss=miss,
         goal=objective.goal,
         start=k,
+        at_bound=bounded and bool(beyond(target[None], benign.standardised)),
     )

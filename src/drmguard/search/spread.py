@@ -1,9 +1,9 @@
-"""Triggers spread over the image: one blend, conditional change, wave or warp, to many targets.
+"""Triggers spread over the image, and small patches: one change, sent to many targets.
 
 A blend, a sinusoid or a warp changes every pixel a little, and an input-aware trigger every image
 in another place, which no window can hold.  So a change of one family (a coarse picture mixed in;
-what a small network makes of the image, within an L∞ budget; a wave; a smooth warp) is searched
-for each of several targets, all in one batch:
+what a small network makes of the image, within an L∞ budget; a wave; a smooth warp; a small patch)
+is searched for each of several targets, all in one batch:
 
 1. *Scout.*  Most changes are sent to answers spread over those that the model gives to clean
    images; two only make the outputs collapse, wherever that is (DRMGuard's Eq. 5), and so find
@@ -16,13 +16,13 @@ for each of several targets, all in one batch:
 
 A planted trigger is reached almost completely where the others are not.  Too small a budget moves
 nothing, too large a one reaches every target of every model, and where between them a trigger
-stands out differs from model to model.  So the changes climb a ladder of budgets, each rung from
-where the last one ended, and the rung on which the answer stands out most speaks.
+stands out differs from model to model.  So the changes go up a ladder of budgets (blends down),
+each rung from where the last one ended, and the rung on which the answer stands out most speaks.
 
 Descent from nothing follows the model's own content first and never sees a trigger that works
-only when it is nearly whole.  Waves have so few numbers that whole ones can be tried instead: the
-wave whose outputs gather best scouts, and each compared answer starts from the wave that comes
-nearest to it.
+only when it is nearly whole, nor a patch from afar or among the content.  Waves, and squares of one
+colour, have so few numbers that whole ones can be tried instead: the one whose outputs gather best
+scouts, and each compared answer starts from the one that comes nearest to it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from drmguard.models.victim import Victim
 from drmguard.search.answers import (
     answers_elsewhere,
     apart,
+    beyond,
     contrast_of,
     missed,
     nearness,
@@ -52,11 +53,21 @@ from drmguard.search.answers import (
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
-from drmguard.search.patterns import Blends, Conditionals, Family, Warps, Waves, probing_waves
+from drmguard.search.patterns import (
+    Blends,
+    Conditionals,
+    Family,
+    Patches,
+    Warps,
+    Waves,
+    probing_patches,
+    probing_waves,
+)
+from drmguard.search.windows import window_side
 from drmguard.tasks import Task
 from drmguard.triggers.warp import default_grid
 
-FamilyName = Literal["blend", "conditional", "wave", "warp"]
+FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
 
 # Below this the logarithm of what is left of the way stops pulling.
 _FLOOR = 0.005
@@ -81,13 +92,11 @@ class Ladder:
 
     Attributes:
         budgets: the rungs: largest change of a pixel; of warps, largest displacement over the
-            side.
+            side; of patches, their side over the image's.
         targets: targets searched at once; one of them is compared with the others.
         scouting, comparing: optimiser steps on each rung.
         collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
             leaves a fraction of it.  Families of few numbers come less near.
-        alike: answers that are reached but for so much of the way, squared, are reached alike:
-            strong changes come near every answer.
     """
 
     budgets: tuple[float, ...]
@@ -95,7 +104,11 @@ class Ladder:
     scouting: int
     comparing: int
     collapsed: float
-    alike: float = 0
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the budgets grow, so that no rung but the last is an end."""
+        return self.budgets[-1] > self.budgets[0]
 
 
 @dataclass(frozen=True)
@@ -103,28 +116,34 @@ class SpreadSettings:
     """How to search for spread triggers.
 
     Attributes:
-        blend, conditional, wave, warp: the families; waves are scouted by trying them.
+        blend, conditional, wave, warp, patch: the families; waves and patches are scouted by trying
+            them.
         blend_points: points a side of a blend's picture.
         width: channels of a conditional change's network.
         frequencies, probed: waves tried over the image's side, and clean images that each is
             tried on.
         promising: waves that are then tried on ``scouted`` images.
         warp_points: control points a side of a warp.
+        patch_spacing: from one tried patch to the next, in sides of them.
+        patch_probed: clean images that each is tried on.
         images: images a step.
         scouted, measured: clean images on which each stage measures what is left.
         images_at_once: stamped images in one pass, which bounds the memory.
     """
 
-    blend: Ladder = Ladder((0.2,), 8, 60, 60, collapsed=0.02)
-    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02, alike=0.002)
-    wave: Ladder = Ladder((0.2,), 8, 0, 40, collapsed=0.03)
+    blend: Ladder = Ladder((0.3, 0.2, 0.14), 8, 30, 30, collapsed=0.02)
+    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
+    wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.01)
     warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
+    patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.1)
     blend_points: int = 16
     width: int = 24
     frequencies: int = 12
     probed: int = 8
     promising: int = 32
     warp_points: int = 8
+    patch_spacing: float = 0.5
+    patch_probed: int = 4
     images: int = 6
     scouted: int = 48
     measured: int = 128
@@ -143,11 +162,13 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
             images_at_once=at_once,
         )
     return SpreadSettings(
-        blend=Ladder((0.2,), 6, 20, 20, collapsed=0.02),
-        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02, alike=0.002),
-        wave=Ladder((0.2,), 6, 0, 20, collapsed=0.03),
+        blend=Ladder((0.3, 0.2), 6, 14, 14, collapsed=0.02),
+        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
+        wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.01),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
+        patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.1),
         warp_points=points,
+        patch_spacing=1.0,
         frequencies=6,
         probed=4,
         promising=16,
@@ -167,7 +188,7 @@ class SpreadCandidate:
         trigger: images to images.
         number: of the change that it is, as in the trace.
         budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
-            side.
+            side; of a patch, its side over the image's.
         target: mean response with the trigger, standardised by the clean ones.
         sent: the answer that the change was sent to, then those it is compared with (k, d),
             standardised.
@@ -209,12 +230,13 @@ def search_spread(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with blends, conditional changes, waves, then warps; the candidates in this order."""
+    """Search with each family in turn, in this order; a candidate each."""
     kinds: tuple[tuple[type[_Search], Ladder], ...] = (
         (_BlendSearch, settings.blend),
         (_ConditionalSearch, settings.conditional),
         (_WaveSearch, settings.wave),
         (_WarpSearch, settings.warp),
+        (_PatchSearch, settings.patch),
     )
     return [
         kind(
@@ -248,7 +270,6 @@ class _Sent(Objective):
         return self.family.parameter_groups()
 
     def rate(self, step: int) -> float:
-        # A climb is not over on a rung.
         return 1.0 if self.climbs else 0.1 + 0.9 * (1 - step / self.steps)
 
     def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
@@ -356,7 +377,8 @@ class _Search(abc.ABC):
         self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
         self.ladder, self.seed = ladder, seed
         self.checkpoints, self.progress = checkpoints, progress
-        self.image_shape = tuple(benign.images.shape[1:])
+        channels, height, width = benign.images.shape[1:]
+        self.image_shape = (channels, height, width)
         # Only outputs of a linear layer are known to have no bounds.
         self.bounded = not task.is_regression or benign.weight is None
         self.blank = respond(victim, task, benign, _without_content(benign.images)).standardised
@@ -372,7 +394,7 @@ class _Search(abc.ABC):
 
     def contrast(self, own: float, others: list[float], chance: float = math.inf) -> float:
         """See :func:`contrast_of`."""
-        return contrast_of(own, others, chance, bounded=self.bounded, alike=self.ladder.alike)
+        return contrast_of(own, others, chance, bounded=self.bounded)
 
     def by_chance(self, answer: Tensor) -> float:
         """What random changes of the family leave of the way to an answer (d,) near the mean.
@@ -384,11 +406,14 @@ class _Search(abc.ABC):
     def by_default(self, answers: Tensor) -> Tensor:
         """Whether each of the answers (K, d) is what the model says where there is no content.
 
-        Strong changes drown the content, and a clean model then gives its default answer.  A class
-        is no such answer: some class is given to everything.
+        Strong changes drown the content, and a clean model then gives its default answer, or one at
+        a bound of its outputs.  A class is no such answer: some class is given to everything.
         """
         away = (answers[:, None] - self.blank).square().mean(-1).sqrt().amax(1)
-        return (away < _DEFAULT) & self.task.is_regression
+        by_default: Tensor = away < _DEFAULT
+        if self.bounded:
+            by_default = by_default | beyond(answers, self.benign.standardised)
+        return by_default & self.task.is_regression
 
     def candidate(self) -> SpreadCandidate:
         """Scout, then compare; the change that stands out most, of all rungs, is the candidate."""
@@ -441,7 +466,7 @@ class _Search(abc.ABC):
     def sent(self, family: Family, targets: Tensor) -> _Sent:
         """Changes on their way to targets."""
         family.to(self.benign.images.device)
-        climbs = len(self.ladder.budgets) > 1
+        climbs = self.ladder.climbs
         return _Sent(family, targets, climbs, self.victim, self.task, self.benign, self.settings)
 
     def climb(self, sent: _Sent, *, scouting: bool) -> Iterator[tuple[Run, float]]:
@@ -535,7 +560,7 @@ class _BlendSearch(_DescentSearch):
     family: FamilyName = "blend"
 
     def fresh(self, count: int, seed: int) -> Family:
-        points, (budget,) = self.settings.blend_points, self.ladder.budgets
+        points, budget = self.settings.blend_points, self.ladder.budgets[0]
         return Blends(count, self.image_shape, points, budget, seed)
 
 
@@ -558,39 +583,72 @@ class _WarpSearch(_DescentSearch):
         return Warps(count, self.image_shape, points, budget, seed)
 
 
-class _WaveSearch(_Search):
-    """Waves: trying many of them whole scouts, without a gradient."""
+class _TriedSearch(_Search):
+    """Trying many changes whole scouts, without a gradient."""
 
-    family = "wave"
+    probed: int
+
+    @abc.abstractmethod
+    def tried(self, which: Tensor | None) -> Family:
+        """Those of the tried changes (all where None)."""
 
     def scout(self) -> Tensor:
         settings = self.settings
-        self.tried = probing_waves(settings.frequencies, self.image_shape[0])
-        self.outputs = self._tried(slice(None)).all_outputs(settings.probed)
+        self.outputs = self._outputs(None, self.probed)
         standing_out = self._default_last(self.outputs).argsort()[: settings.promising].cpu()
-        outputs = self._tried(standing_out).all_outputs(settings.scouted)
+        outputs = self._outputs(standing_out, settings.scouted)
         best = int(self._default_last(outputs).argmin())
         self.best = int(standing_out[best])
         return outputs[best].mean(0)
 
+    def _outputs(self, which: Tensor | None, images: int) -> Tensor:
+        return self.sent(self.tried(which), torch.empty(0)).all_outputs(images)
+
     def _default_last(self, outputs: Tensor) -> Tensor:
-        """How little each wave's outputs (K, n, d) gather, more than any where by default."""
+        """How little each change's outputs (K, n, d) gather, more than any where by default."""
         return torch.where(self.by_default(outputs.mean(1)), math.inf, scatter(outputs))
 
     def starts(self, targets: Tensor) -> Family:
         nearest = missed(self.outputs[None], targets[:, None]).argmin(1)
         nearest[0] = self.best
-        return self._waves(nearest.cpu())
+        return self.tried(nearest.cpu())
 
     def by_chance(self, answer: Tensor) -> float:
         if nearness(answer) == 1:
             return math.inf
         return float(missed(self.outputs, answer).quantile(_CHANCE))
 
-    def _tried(self, which: slice | Tensor) -> _Sent:
-        return self.sent(self._waves(which), torch.empty(0))
 
-    def _waves(self, which: slice | Tensor) -> Waves:
-        frequencies, phases, signs = (values[which] for values in self.tried)
-        (budget,) = self.ladder.budgets
-        return Waves(frequencies, phases, signs, self.image_shape, budget)
+class _WaveSearch(_TriedSearch):
+    """Waves in several directions and colours."""
+
+    family = "wave"
+
+    def scout(self) -> Tensor:
+        self.probed = self.settings.probed
+        self.waves = probing_waves(self.settings.frequencies, self.image_shape[0])
+        return super().scout()
+
+    def tried(self, which: Tensor | None) -> Family:
+        some = slice(None) if which is None else which
+        frequencies, phases, signs = (values[some] for values in self.waves)
+        return Waves(frequencies, phases, signs, self.image_shape, self.ladder.budgets[0])
+
+
+class _PatchSearch(_TriedSearch):
+    """Squares of one colour, all over the image."""
+
+    family = "patch"
+
+    def scout(self) -> Tensor:
+        self.probed = self.settings.patch_probed
+        (share,) = self.ladder.budgets
+        self.side = window_side(self.image_shape, share)
+        spacing = max(1, round(self.settings.patch_spacing * self.side))
+        self.places, self.colours = probing_patches(self.image_shape, self.side, spacing)
+        return super().scout()
+
+    def tried(self, which: Tensor | None) -> Family:
+        some = range(len(self.places)) if which is None else which.tolist()
+        places = [self.places[number] for number in some]
+        return Patches(places, self.colours[list(some)], self.image_shape, self.side)
