@@ -1,5 +1,6 @@
 """The runner: each cell once, whatever dies, and several runners on one store."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from drmguard.bench.cell import Cell, Data, Model
 from drmguard.bench.engines import LocalEngine, RayEngine
 from drmguard.bench.runner import run_cells, standing
 from drmguard.bench.store import Result
-from drmguard.bench.work import Place
+from drmguard.bench.work import Place, work_on
 
 DATA = Data(name="a", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
 HERE = Data(name="here", source="{path}", task="gaze", target=(0.3, 0.3))
@@ -145,6 +146,18 @@ def test_what_a_fresh_cache_lacks_is_made_again_where_it_is_needed(place):
     store.model_path(waiting.model).parent.mkdir(parents=True)
     store.model_path(waiting.model).touch()
     assert standing(cells, store).done == {cell.key for cell in (*trained, scanned)}
+
+
+def test_a_result_stays_when_it_cannot_be_made_again(place, tmp_path, capsys):
+    place = dataclasses.replace(place, locations={"here": str(tmp_path / "gone.npz")})
+    cell, store = Cell(work="train", model=Model(data=HERE)), place.store()
+    store.write(Result(cell=cell, status="done", measured={"RE": 3.0}))
+    assert work_on(cell, place) == "failed"
+    assert store.load(cell).measured == {"RE": 3.0}
+    assert "could not be made again" in capsys.readouterr().err
+    other = Cell(work="train", model=Model(data=HERE, seed=1))
+    assert work_on(other, place) == "failed"
+    assert "gone.npz" in store.load(other).reason
 
 
 def test_a_repair_has_its_scan_made_again_and_the_model_of_that(place):

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -77,6 +78,10 @@ def work_on(cell: Cell, place: Place) -> Outcome:
             reason = str(error)
         except Exception:  # recorded with the cell; other cells go on
             reason = traceback.format_exc(limit=-4)
+        if reason and known is not None and known.status == "done":
+            # Made again for its model or scan alone; what was measured stays.
+            print(f"{cell.name} could not be made again: {reason}", file=sys.stderr)
+            return "failed"
         cached = bool(measured.pop("cached", False))
         store.write(
             Result(

@@ -133,9 +133,9 @@ class SpreadSettings:
 
     blend: Ladder = Ladder((0.3, 0.2, 0.14), 8, 30, 30, collapsed=0.02)
     conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
-    wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.01)
+    wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
     warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
-    patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.1)
+    patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
     blend_points: int = 16
     width: int = 24
     frequencies: int = 12
@@ -164,9 +164,9 @@ def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     return SpreadSettings(
         blend=Ladder((0.3, 0.2), 6, 14, 14, collapsed=0.02),
         conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
-        wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.01),
+        wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.007),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
-        patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.1),
+        patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
         warp_points=points,
         patch_spacing=1.0,
         frequencies=6,
