@@ -386,7 +386,7 @@ class _Scan:
         self.sample, self.labels = self._sample()
         self.victim = self._freeze()
         self.place_settings = place_settings(images.image_shape)
-        self.spread_settings = spread_settings(images.image_shape)
+        self.spread_settings = spread_settings(images.image_shape, is_regression=task.is_regression)
 
     def _sample(self) -> tuple[Tensor, Tensor]:
         usual = _LARGE_IMAGES if self.large else _IMAGES

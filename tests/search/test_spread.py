@@ -322,6 +322,12 @@ def test_a_patch_that_descent_never_feels_is_found_by_trying_squares():
     assert judge_spread(search(PatchModel(planted=False))[0])[0].decision == "clean"
 
 
+def test_waves_on_classifiers_are_weaker():
+    settings = spread_settings((3, 64, 64)), spread_settings((3, 64, 64), is_regression=False)
+    assert [max(one.wave.budgets) for one in settings] == [0.26, 0.135]
+    assert settings[0].blend == settings[1].blend
+
+
 def test_large_images_take_fewer_passes():
     small, large = spread_settings((3, 64, 64)), spread_settings((3, 224, 224))
 

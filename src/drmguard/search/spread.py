@@ -78,6 +78,8 @@ _WARP_BUDGET = 1 / 16
 # An answer is the default one if all pictures without content give it within so many clean
 # standard deviations; where they differ, there is none.
 _DEFAULT = 0.25
+# Largest amplitude of waves on classifiers.
+_CLASS_WAVE = 0.135
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
 # Fewer answers apart from one are too few to compare it with.
@@ -150,8 +152,19 @@ class SpreadSettings:
     images_at_once: int = 96
 
 
-def spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
+def spread_settings(
+    image_shape: tuple[int, int, int], *, is_regression: bool = True
+) -> SpreadSettings:
     """The fast recipe's settings for images of this shape (C, H, W)."""
+    settings = _spread_settings(image_shape)
+    if is_regression:
+        return settings
+    # Stronger waves send a clean classifier's images to one class.
+    weaker = dataclasses.replace(settings.wave, budgets=(_CLASS_WAVE,))
+    return dataclasses.replace(settings, wave=weaker)
+
+
+def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     at_once, points = images_at_once(image_shape), default_grid(min(image_shape[1:]))
     # A warp moves a pixel by half the distance of its control points at most.
     warped = (min(_WARP_BUDGET, 0.5 / points),)
