@@ -111,6 +111,19 @@ def test_the_default_answer_is_no_target(monkeypatch):
     assert judge_spread(search(DrownedModel(planted=False))[0])[0].decision == "backdoored"
 
 
+def test_one_of_the_blank_pictures_may_have_another_answer():
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    victim = Victim(SpreadModel(planted=False)).frozen()
+    benign = measure_benign(victim, TASK, images)
+    one = spread._WarpSearch(victim, TASK, benign, SMALL, SMALL.warp, 0, None, None)
+    answers = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    one.blank = torch.ones(6, 2)
+    one.blank[3] = -1
+    assert one.by_default(answers).tolist() == [True, False]
+    one.blank[4] = -1
+    assert one.by_default(answers).tolist() == [False, False]
+
+
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
     blend, conditional, wave, _, _ = found

@@ -75,8 +75,8 @@ _FLOOR = 0.005
 _COLLAPSING = 2
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16
-# An answer is the default one if all pictures without content give it within so many clean
-# standard deviations; where they differ, there is none.
+# An answer is the default one if all pictures without content but one give it within so many
+# clean standard deviations; where they differ, there is none.
 _DEFAULT = 0.25
 # Largest amplitude of waves on classifiers.
 _CLASS_WAVE = 0.135
@@ -422,7 +422,8 @@ class _Search(abc.ABC):
         Strong changes drown the content, and a clean model then gives its default answer, or one at
         a bound of its outputs.  A class is no such answer: some class is given to everything.
         """
-        away = (answers[:, None] - self.blank).square().mean(-1).sqrt().amax(1)
+        distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
+        away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
         by_default: Tensor = away < _DEFAULT
         if self.bounded:
             by_default = by_default | beyond(answers, self.benign.standardised)
