@@ -115,11 +115,15 @@ def test_one_of_the_blank_pictures_may_have_another_answer():
     images = torch.from_numpy(smooth_images(96)).float() / 255
     victim = Victim(SpreadModel(planted=False)).frozen()
     benign = measure_benign(victim, TASK, images)
-    one = spread._WarpSearch(victim, TASK, benign, SMALL, SMALL.warp, 0, None, None)
+    how = (victim, TASK, benign, SMALL)
+    one = spread._BlendSearch(*how, SMALL.blend, 0, None, None)
     answers = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     one.blank = torch.ones(6, 2)
     one.blank[3] = -1
     assert one.by_default(answers).tolist() == [True, False]
+    warps = spread._WarpSearch(*how, SMALL.warp, 0, None, None)  # they drown no content
+    warps.blank = one.blank
+    assert warps.by_default(answers).tolist() == [False, False]
     one.blank[4] = -1
     assert one.by_default(answers).tolist() == [False, False]
 

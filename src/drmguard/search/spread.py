@@ -375,6 +375,7 @@ class _Search(abc.ABC):
     """Both stages with one family."""
 
     family: FamilyName
+    drowns = True  # whether its changes can leave nothing of the content to be seen
 
     def __init__(
         self,
@@ -420,11 +421,13 @@ class _Search(abc.ABC):
         """Whether each of the answers (K, d) is what the model says where there is no content.
 
         Strong changes drown the content, and a clean model then gives its default answer, or one at
-        a bound of its outputs.  A class is no such answer: some class is given to everything.
+        a bound of its outputs.  Warps and small patches drown nothing.  A class is no such answer: some class is given to everything.
         """
-        distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
-        away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
-        by_default: Tensor = away < _DEFAULT
+        by_default = answers.new_zeros(len(answers), dtype=torch.bool)
+        if self.drowns:
+            distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
+            away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
+            by_default = away < _DEFAULT
         if self.bounded:
             by_default = by_default | beyond(answers, self.benign.standardised)
         return by_default & self.task.is_regression
@@ -591,6 +594,7 @@ class _WarpSearch(_DescentSearch):
     """Smooth displacements."""
 
     family = "warp"
+    drowns = False
 
     def fresh(self, count: int, seed: int) -> Family:
         points, (budget,) = self.settings.warp_points, self.ladder.budgets
@@ -653,6 +657,7 @@ class _PatchSearch(_TriedSearch):
     """Squares of one colour, all over the image."""
 
     family = "patch"
+    drowns = False
 
     def scout(self) -> Tensor:
         self.probed = self.settings.patch_probed
