@@ -104,7 +104,7 @@ def test_the_default_answer_is_no_target(monkeypatch):
     found, benign = search(DrownedModel(planted=False))
     assert judge_spread(found)[0].decision == "clean"
     default = -benign.mean / benign.spread
-    for one in found:
+    for one in found[:3]:  # warps and patches drown nothing
         assert (one.sent[0] - default).square().mean().sqrt() > 0.25
     # Else the pattern that drowns the content would pass for a trigger.
     monkeypatch.setattr(spread, "_DEFAULT", 0.0)

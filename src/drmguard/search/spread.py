@@ -421,7 +421,8 @@ class _Search(abc.ABC):
         """Whether each of the answers (K, d) is what the model says where there is no content.
 
         Strong changes drown the content, and a clean model then gives its default answer, or one at
-        a bound of its outputs.  Warps and small patches drown nothing.  A class is no such answer: some class is given to everything.
+        a bound of its outputs.  Warps and small patches drown nothing.  A class is no such answer:
+        some class is given to everything.
         """
         by_default = answers.new_zeros(len(answers), dtype=torch.bool)
         if self.drowns:
