@@ -503,7 +503,7 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _rows(some: Sequence[dict[str, Any]]) -> list[str]:
-    parts = ("places", "blend", "conditional", "wave", "warp")
+    parts = ("places", "blend", "conditional", "wave", "warp", "patch")
     lines = [
         "Score of each search over its threshold:\n",
         f"| data | network | trigger | seed | RE | AE | verdict | p | {' | '.join(parts)} "
