@@ -32,6 +32,7 @@ from torch.nn import functional
 from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
 from drmguard.bench.statistics import evenness, roc_auc, share
+from drmguard.bench.tables import SEARCHES
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.scanning import scan
@@ -312,7 +313,7 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
         """Mean absolute error in standard deviations of the labels."""
         found = []
         with torch.no_grad():
-            for x, y in parts.test.batches(256):
+            for x, y in SEARCHES.test.batches(256):
                 outputs = model(x if change is None else change(x))
                 found.append(((outputs - (y if goal is None else goal)) / scale).abs())
         return float(torch.cat(found).mean())
@@ -503,12 +504,11 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _rows(some: Sequence[dict[str, Any]]) -> list[str]:
-    parts = ("places", "blend", "conditional", "wave", "warp", "patch")
     lines = [
         "Score of each search over its threshold:\n",
-        f"| data | network | trigger | seed | RE | AE | verdict | p | {' | '.join(parts)} "
+        f"| data | network | trigger | seed | RE | AE | verdict | p | {' | '.join(SEARCHES)} "
         "| target error (σ) | seconds |",
-        f"|{'---|' * (10 + len(parts))}",
+        f"|{'---|' * (10 + len(SEARCHES))}",
     ]
     for one in sorted(some, key=lambda o: (o["data"], o["network"], o["trigger"] or "", o["seed"])):
         wrong = one["decision"] != ("backdoored" if one["trigger"] else "clean")
@@ -518,7 +518,7 @@ def _rows(some: Sequence[dict[str, Any]]) -> list[str]:
             f"**{one['decision']}**" if wrong else one["decision"],
             _short(one.get("p_value")),
         ]
-        cells += [_short(one["suspicions"].get(part)) for part in parts]
+        cells += [_short(one["suspicions"].get(part)) for part in SEARCHES]
         cells += [_short(one.get("target_error_sd")), f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]

@@ -12,7 +12,7 @@ from drmguard.search.benign import measure_benign
 from drmguard.search.patterns import (
     Blends,
     Conditionals,
-    Patches,
+    SquarePatches,
     Warps,
     Waves,
     probing_patches,
@@ -289,7 +289,7 @@ def test_every_probing_wave_is_tried_in_every_direction_phase_and_colour():
 
 def test_patches_by_hand(tmp_path):
     places, colours = [(0, 1), (3, 2)], torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
-    patches = Patches(places, colours, (3, 5, 4), side=2)
+    patches = SquarePatches(places, colours, (3, 5, 4), side=2)
     images = torch.rand(6, 3, 5, 4)
     first, second = patches.stamp(images, patches.changes())
     for stamped, (top, left), colour in zip((first, second), places, colours, strict=True):

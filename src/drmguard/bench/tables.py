@@ -75,7 +75,7 @@ What thresholds and settings were chosen on, and what is therefore no measure of
 # Suites that repeat no setting have a page each, with every model in a row.
 _PAGES = {"zoo": _ZOO, "development": _DEVELOPMENT}
 # The searches of `auto` for regression.
-_PARTS = ("places", "blend", "conditional", "wave", "warp", "patch")
+SEARCHES = ("places", "blend", "conditional", "wave", "warp", "patch")
 
 
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
@@ -161,8 +161,8 @@ def _every_model(done: Sequence[Result]) -> list[str]:
         "Verdict of `auto`, and the score of each of its searches over that search's threshold; "
         "*p* is the p-value of the lowest, which decides. Scans without one are older.\n",
         "| data | network | attack | seed | target | rate | arguments | RE | AE | verdict | p | "
-        f"{' | '.join(_PARTS)} | target error (σ) |",
-        f"|{'---|' * (12 + len(_PARTS))}",
+        f"{' | '.join(SEARCHES)} | target error (σ) |",
+        f"|{'---|' * (12 + len(SEARCHES))}",
     ]
     rows = []
     for result in (r for r in done if r.cell.work == "train"):
@@ -182,7 +182,7 @@ def _every_model(done: Sequence[Result]) -> list[str]:
                 *(words, _shown(m["RE"]), _shown(m.get("AE"))),
                 f"**{decision}**" if wrong and found else decision,
                 _in_thousandths(found.get("p_value")),
-                *(_shown(parts.get(part)) for part in _PARTS),
+                *(_shown(parts.get(part)) for part in SEARCHES),
                 _shown(found.get("target_error_sd"), 2),
             )
         )
@@ -397,8 +397,8 @@ def _parts_table(scans: Sequence[Result]) -> list[str]:
         "## What each search of auto flags by itself\n",
         "Models whose score is below the search's threshold, of *n*; *only* counts those that no "
         "other search flags.\n",
-        f"| data | attack | n | {' | '.join(f'{part} | only' for part in _PARTS)} |",
-        f"|{'---|' * (3 + 2 * len(_PARTS))}",
+        f"| data | attack | n | {' | '.join(f'{part} | only' for part in SEARCHES)} |",
+        f"|{'---|' * (3 + 2 * len(SEARCHES))}",
     ]
     groups = _grouped(scans, lambda cell: (cell.model.data.name, cell.model.attack or "clean"))
     for data in sorted({data for data, _ in groups}):
@@ -406,8 +406,8 @@ def _parts_table(scans: Sequence[Result]) -> list[str]:
             rows = groups[data, attack]
             flags = [_flagging(result) for result in rows]
             counts = []
-            for part in _PARTS:
-                others = set(_PARTS) - {part}
+            for part in SEARCHES:
+                others = set(SEARCHES) - {part}
                 counts.append(sum(part in flagged for flagged in flags))
                 counts.append(sum(part in flagged and not flagged & others for flagged in flags))
             text.append(f"| {data} | {attack} | {len(rows)} | {' | '.join(map(str, counts))} |")

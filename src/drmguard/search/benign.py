@@ -10,6 +10,7 @@ from torch import Tensor
 from drmguard import metrics
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
+from drmguard.search.answers import beyond
 from drmguard.tasks import Task
 
 _BATCH = 64
@@ -37,6 +38,15 @@ class Benign:
     def standardise(self, responses: Tensor) -> Tensor:
         """Responses (…, d) in clean standard deviations from the clean mean."""
         return (responses - self.mean) / self.spread
+
+    def at_bound(self, answers: Tensor) -> Tensor:
+        """Which standardised answers (K, d) only a bound of the outputs explains.
+
+        H, where it is known, has none.
+        """
+        if self.weight is not None:
+            return answers.new_zeros(len(answers), dtype=torch.bool)
+        return beyond(answers, self.standardised)
 
     def responses(self, standardised: Tensor) -> Tensor:
         """The way back: responses (…, d) of standardised ones."""

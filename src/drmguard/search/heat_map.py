@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign
 from drmguard.search.classes import ClassTrigger, Patches, PointSearch, strongest
 from drmguard.search.loop import Progress, optimise
-from drmguard.search.windows import window_grid
+from drmguard.search.windows import on_image, window_grid
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 
 
@@ -173,8 +172,7 @@ class _Windows:
         images = self.benign.images[self.answers != number][: self.settings.measured]
         if not len(images):
             return None
-        (top, left), (_, height, width), side = place, self.shape, window.shape[1]
-        whole = functional.pad(window, (left, width - left - side, top, height - top - side))
+        whole = on_image(window, place, self.shape[1:])
         trigger = MaskPatternTrigger(whole[-1:], whole[:-1])
         hits = float((self.victim(trigger(images)).argmax(1) == number).float().mean())
         return ClassTrigger(number, hits, len(images), trigger)

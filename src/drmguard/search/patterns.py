@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drmguard.search.windows import corners, on_image
 from drmguard.triggers.generator import ResidualGenerator, rated
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.triggers.warp import WarpTrigger
@@ -248,7 +249,7 @@ class Warps(Family):
         return [{"params": [self.raw], "lr": 0.15}]
 
 
-class Patches(Family):
+class SquarePatches(Family):
     """Opaque squares of free patterns, each at a place of its own.
 
     Args:
@@ -266,7 +267,7 @@ class Patches(Family):
         side: int,
     ) -> None:
         super().__init__()
-        _, self.height, self.width = image_shape
+        self.size = (image_shape[1], image_shape[2])
         self.places, self.side = places, side
         self.budget = side / min(image_shape[1:])
         start = _PURE * (2 * colours - 1)
@@ -285,10 +286,9 @@ class Patches(Family):
         return stamped
 
     def trigger(self, number: int) -> nn.Module:
-        (top, left), pattern = self.places[number], self.raw[number].detach().sigmoid()
-        around = (left, self.width - left - self.side, top, self.height - top - self.side)
-        mask = functional.pad(torch.ones_like(pattern[:1]), around)
-        return MaskPatternTrigger(mask, functional.pad(pattern, around))
+        place, pattern = self.places[number], self.raw[number].detach().sigmoid()
+        mask = on_image(torch.ones_like(pattern[:1]), place, self.size)
+        return MaskPatternTrigger(mask, on_image(pattern, place, self.size))
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return [{"params": [self.raw], "lr": 0.3}]
@@ -299,8 +299,8 @@ def probing_patches(
 ) -> tuple[list[tuple[int, int]], Tensor]:
     """Squares of one colour all over the image, at most ``spacing`` pixels from one to the next.
 
-    Places (row, column) and colours (K, C) for :class:`Patches`: every channel none or full; of
-    more than three channels all alike, or one against the others.
+    Places (row, column) and colours (K, C) for :class:`SquarePatches`: every channel none or full;
+    of more than three channels all alike, or one against the others.
     """
     channels, height, width = image_shape
     if channels <= 3:
@@ -309,12 +309,11 @@ def probing_patches(
         one = torch.eye(channels)
         colours = torch.cat([torch.zeros(1, channels), torch.ones(1, channels), one, 1 - one])
 
-    def corners(length: int) -> list[int]:
-        last = length - side
-        count = math.ceil(last / spacing) + 1
-        return [round(number * last / max(1, count - 1)) for number in range(count)]
-
-    places = list(itertools.product(corners(height), corners(width)))
+    rows, columns = (
+        corners(length, side, math.ceil((length - side) / spacing) + 1)
+        for length in (height, width)
+    )
+    places = list(itertools.product(rows, columns))
     drawn = list(itertools.product(places, range(len(colours))))
     return [place for place, _ in drawn], colours[[colour for _, colour in drawn]]
 

@@ -33,7 +33,7 @@ from torch.nn import functional
 from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
-from drmguard.search.answers import answers_elsewhere, beyond
+from drmguard.search.answers import answers_elsewhere
 from drmguard.search.benign import Benign, Response, respond
 from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
@@ -115,7 +115,7 @@ class Candidate:
         miss: what was left of the collapse, or the squared distance to the target sent to.
         goal: what ``miss`` had to fall below.
         start: number of the place, as in the trace.
-        at_bound: whether only a bound of the outputs explains the answer; H, where known, has none.
+        at_bound: whether only a bound of a regression's outputs explains the answer.
     """
 
     trigger: MaskPatternTrigger
@@ -505,7 +505,6 @@ def _measure(objective: _Shrink, k: int) -> Candidate:
     if benign.angle_variance is not None:
         rav = float(metrics.rav_of_angles(torch.cat(angles), benign.angle_variance))
     top, left = windows.places[k]
-    bounded = objective.task.is_regression and benign.weight is None
     target, variance_ratio = responses.mean(0), float(metrics.variance(responses).mean())
     if objective.targets is None:
         miss = variance_ratio
@@ -523,5 +522,5 @@ def _measure(objective: _Shrink, k: int) -> Candidate:
         miss=miss,
         goal=objective.goal,
         start=k,
-        at_bound=bounded and bool(beyond(target[None], benign.standardised)),
+        at_bound=objective.task.is_regression and bool(benign.at_bound(target[None])),
     )

@@ -43,7 +43,6 @@ from drmguard.models.victim import Victim
 from drmguard.search.answers import (
     answers_elsewhere,
     apart,
-    beyond,
     contrast_of,
     missed,
     nearness,
@@ -57,7 +56,7 @@ from drmguard.search.patterns import (
     Blends,
     Conditionals,
     Family,
-    Patches,
+    SquarePatches,
     Warps,
     Waves,
     probing_patches,
@@ -424,13 +423,11 @@ class _Search(abc.ABC):
         a bound of its outputs.  Warps and small patches drown nothing.  A class is no such answer:
         some class is given to everything.
         """
-        by_default = answers.new_zeros(len(answers), dtype=torch.bool)
+        by_default = self.benign.at_bound(answers)
         if self.drowns:
             distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
             away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
-            by_default = away < _DEFAULT
-        if self.bounded:
-            by_default = by_default | beyond(answers, self.benign.standardised)
+            by_default = by_default | (away < _DEFAULT)
         return by_default & self.task.is_regression
 
     def candidate(self) -> SpreadCandidate:
@@ -671,4 +668,4 @@ class _PatchSearch(_TriedSearch):
     def tried(self, which: Tensor | None) -> Family:
         some = range(len(self.places)) if which is None else which.tolist()
         places = [self.places[number] for number in some]
-        return Patches(places, self.colours[list(some)], self.image_shape, self.side)
+        return SquarePatches(places, self.colours[list(some)], self.image_shape, self.side)

@@ -40,9 +40,8 @@ class Windows(nn.Module):
 
     def full(self, k: int) -> tuple[Tensor, Tensor]:
         """Mask (1, H, W) and pattern (C, H, W) of one window on the whole image."""
-        (top, left), (_, height, width) = self.places[k], self.image_shape
-        around = (left, width - left - self.side, top, height - top - self.side)
-        return functional.pad(self.mask[k], around), functional.pad(self.pattern[k], around)
+        place, size = self.places[k], self.image_shape[1:]
+        return on_image(self.mask[k], place, size), on_image(self.pattern[k], place, size)
 
     def stamp(self, images: Tensor, k: int) -> Tensor:
         """Images (n, C, H, W) with window k's trigger."""
@@ -60,6 +59,18 @@ class Windows(nn.Module):
         self.pattern.clamp_(0, 1)
 
 
+def on_image(window: Tensor, place: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A window (C, h, w) at its place (row, column) in an image of this size (H, W) that is 0."""
+    (top, left), (height, width) = place, size
+    below, right = height - top - window.shape[-2], width - left - window.shape[-1]
+    return functional.pad(window, (left, right, top, below))
+
+
+def corners(length: int, side: int, count: int) -> list[int]:
+    """Where ``count`` windows of this side begin that are spread evenly over a length."""
+    return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+
+
 def window_side(image_shape: tuple[int, int, int], share: float) -> int:
     """Side in pixels of a window, from its share of the shorter side."""
     return max(2, round(share * min(image_shape[1:])))
@@ -71,12 +82,10 @@ def window_grid(
     """Upper left corners of evenly spread windows, and their side, a share of the image's."""
     _, height, width = image_shape
     side = window_side(image_shape, share)
-
-    def corners(length: int) -> list[int]:
-        n = min(per_axis, length - side + 1)
-        return [round(i * (length - side) / max(1, n - 1)) for i in range(n)]
-
-    return [(top, left) for top in corners(height) for left in corners(width)], side
+    rows, columns = (
+        corners(length, side, min(per_axis, length - side + 1)) for length in (height, width)
+    )
+    return [(top, left) for top in rows for left in columns], side
 
 
 def strongest(left: Tensor, windows: Windows, size: int) -> list[int]:
