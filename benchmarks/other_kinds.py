@@ -313,7 +313,7 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
         """Mean absolute error in standard deviations of the labels."""
         found = []
         with torch.no_grad():
-            for x, y in SEARCHES.test.batches(256):
+            for x, y in parts.test.batches(256):
                 outputs = model(x if change is None else change(x))
                 found.append(((outputs - (y if goal is None else goal)) / scale).abs())
         return float(torch.cat(found).mean())
@@ -411,6 +411,7 @@ def run(
     jobs: int = 2,
     cache: Path = Path("~/.cache/drmguard/other_kinds"),
     again: Annotated[bool, typer.Option(help="Also models that have a result.")] = False,
+    every: Annotated[bool, typer.Option(help="All triggers for each network and data.")] = False,
 ) -> None:
     """Train and scan the models that have no result yet."""
     where = Locations(steering, cifar10, cache.expanduser())
@@ -421,9 +422,10 @@ def run(
             if data != "gaze" and not getattr(where, "cifar10" if data == "rotation" else data):
                 continue
             for row, network in enumerate(NETWORKS):
-                # Every network meets every trigger, one on each of the data.
-                trigger = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
-                wanted += [Kind(data, network, None, seed), Kind(data, network, trigger, seed)]
+                # Every network meets another trigger on each of the data.
+                one = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
+                triggers = [None, *(TRIGGERS if every else [one])]
+                wanted += [Kind(data, network, trigger, seed) for trigger in triggers]
     waiting = [
         kind
         for kind in wanted

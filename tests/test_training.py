@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,16 @@ def test_stopped_and_resumed_is_the_same_as_straight(tmp_path, monkeypatch):
         train(fresh_victim(), image_set(), TASK, settings, checkpoint=path, progress=kill)
     train(resumed, image_set(), TASK, settings, checkpoint=path, resume=True)
     assert torch.equal(outputs(straight), outputs(resumed))
+
+
+def test_augmented_training_learns_and_mirrors_classes_alone():
+    plain, augmented = fresh_victim(), fresh_victim()
+    settings = TrainingSettings(steps=40, batch_size=16)
+    train(plain, image_set(), TASK, settings)
+    train(augmented, image_set(), TASK, replace(settings, augmentation="heavy"))
+    assert not torch.equal(outputs(plain), outputs(augmented))
+    with pytest.raises(InputError, match="crop-flip moves and mirrors"):
+        train(plain, image_set(), TASK, replace(settings, augmentation="crop-flip"))
 
 
 def test_a_loss_that_explodes_is_a_sentence():

@@ -456,6 +456,9 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="Of the passes: float32 or bfloat16; float32.")
     ] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="none, crop-flip (classes only) or heavy; none.")
+    ] = None,
     mean: Mean = "0.5",
     std: Std = "0.25",
     seed: Annotated[int, typer.Option(help="Of weights, batches and poisoned images.")] = 0,
@@ -489,6 +492,7 @@ def train(
         "loss": loss,
         "weight_decay": weight_decay,
         "precision": precision,
+        "augmentation": augmentation,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     name = data.partition(":")[0]

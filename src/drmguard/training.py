@@ -14,11 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from drmguard.augmentation import Augmentation, augment, check_augmentation
 from drmguard.checkpoint import Checkpoint
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.tasks import LossName, Task, loss
+
+_AUGMENTATION = 2  # tells its draws from others of the same seed
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(outputs, labels) to the batch's mean loss."""
@@ -78,6 +81,7 @@ class TrainingSettings:
         weight_decay: L2 penalty, added to the gradient.
         precision: ``bfloat16`` runs the passes through the network in half the memory (autocast);
             weights, losses and their gradients stay float32.
+        augmentation: other views of every batch, before an attack stamps it; see ``augment``.
         seed: order of the batches.
     """
 
@@ -89,6 +93,7 @@ class TrainingSettings:
     loss: LossName | None = None
     weight_decay: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    augmentation: Augmentation = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -104,6 +109,7 @@ class TrainingSettings:
             )
         if self.precision not in ("float32", "bfloat16"):
             raise InputError(f"the precision must be float32 or bfloat16, not {self.precision!r}")
+        check_augmentation(self.augmentation)
 
     def rate(self, step: int) -> float:
         """Learning rate as a share of its start."""
@@ -156,8 +162,14 @@ def train(
         progress: called with (steps done, steps, loss).
 
     Raises:
-        InputError: a loss that is no longer finite, or a checkpoint of other settings.
+        InputError: a loss that is no longer finite, a checkpoint of other settings, or mirrored
+            images of a regression task.
     """
+    if settings.augmentation == "crop-flip" and task.is_regression:
+        raise InputError(
+            "crop-flip moves and mirrors the images, which changes what a regression model is to "
+            "tell; augment with heavy or none"
+        )
     module = victim.module.to(device).train()
     trained = nn.ModuleDict({"victim": module})
     if companion is not None:
@@ -177,7 +189,12 @@ def train(
             start = _restore(state, trained, optimizer, scheduler)
     for step in range(start, settings.steps):
         rows = batch_rows(len(images), settings.batch_size, step, settings.seed)
-        pixels, labels = (values.to(device) for values in images.batch(rows))
+        pixels, labels = images.batch(rows)
+        random = np.random.default_rng((settings.seed, step, _AUGMENTATION))
+        pixels, labels = (
+            augment(pixels, settings.augmentation, random).to(device),
+            labels.to(device),
+        )
         pixels = pixels.to(memory_format=memory_format)
         with torch.autocast(kind, torch.bfloat16, enabled=halved):
             value = batch_loss(victim, Batch(step, rows, pixels, labels), loss_function)

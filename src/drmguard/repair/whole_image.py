@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drmguard.augmentation import moved, relit
 from drmguard.triggers.warp import default_grid, default_strength, warp_trigger
 
 # Of other views: largest shift as a share of the side, and largest changes of light.
@@ -24,19 +25,7 @@ def other_views(images: Tensor, random: np.random.Generator) -> Tensor:
         images: (N, C, H, W) in [0, 1].
         random: where the draws come from.
     """
-    (count, _, height, width), shape = images.shape, (len(images), 1, 1, 1)
-    down, right = round(_SHIFT * height), round(_SHIFT * width)
-    padded = functional.pad(images, (right, right, down, down), mode="replicate")
-    tops, lefts = (random.integers(2 * most + 1, size=count) for most in (down, right))
-    moved = torch.stack(
-        [
-            image[:, top : top + height, left : left + width]
-            for image, top, left in zip(padded, tops, lefts, strict=True)
-        ]
-    )
-    contrast = torch.from_numpy(random.uniform(1 - _CONTRAST, 1 + _CONTRAST, shape)).to(images)
-    grey = torch.from_numpy(0.5 + random.uniform(-_BRIGHTNESS, _BRIGHTNESS, shape)).to(images)
-    return ((moved - 0.5) * contrast + grey).clamp(0, 1)
+    return relit(moved(images, _SHIFT, random), _CONTRAST, _BRIGHTNESS, random)
 
 
 def random_change(images: Tensor, random: np.random.Generator) -> Tensor:
