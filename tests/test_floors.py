@@ -8,7 +8,7 @@ import pytest
 import drmguard
 
 FLOORS = [
-    {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint", "worker"},
+    {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint", "worker", "augmentation"},
     {"data", "models", "triggers"},
     {"training", "search", "repair"},
     {"attacks", "verdict", "calibration"},

@@ -7,7 +7,7 @@ import torch
 from drmguard.search.answers import contrast_of
 from drmguard.search.drmguard import GeneratorResult
 from drmguard.search.places import Candidate, PlaceResult
-from drmguard.search.spread import SpreadCandidate
+from drmguard.search.target_search import SpreadCandidate
 from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.verdict import (

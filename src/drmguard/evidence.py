@@ -23,7 +23,7 @@ from drmguard.search.drmguard import EPSILON, GeneratorResult
 from drmguard.search.heat_map import HeatMap
 from drmguard.search.mesa import MesaResult
 from drmguard.search.places import Candidate, PlaceResult
-from drmguard.search.spread import SpreadCandidate
+from drmguard.search.target_search import SpreadCandidate
 from drmguard.verdict import spread_score, spread_suspicion
 
 

@@ -24,7 +24,8 @@ from drmguard.search.mesa import MesaSettings, search_distribution
 from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
 from drmguard.search.places import PlaceResult, PlaceSettings, search_places
 from drmguard.search.shift import ShiftSettings, search_shift
-from drmguard.search.spread import SpreadSettings, search_spread
+from drmguard.search.spread import search_spread
+from drmguard.search.spread_settings import SpreadSettings
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
 from drmguard.triggers.placed_patch import PlacedPatchTrigger

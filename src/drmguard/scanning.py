@@ -60,7 +60,7 @@ from drmguard.search.drmguard import fast_settings, paper_settings
 from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
-from drmguard.search.spread import spread_settings
+from drmguard.search.spread_settings import spread_settings
 from drmguard.shipped_null import shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.verdict import Verdict, doubt, rank

@@ -19,7 +19,8 @@ from drmguard.search.mesa import MesaResult
 from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
-from drmguard.search.spread import FamilyName, SpreadCandidate, near_mean_raised
+from drmguard.search.spread_settings import FamilyName
+from drmguard.search.target_search import SpreadCandidate, near_mean_raised
 
 _Evidence = TypeVar("_Evidence")
 Decision = Literal["clean", "backdoored", "inconclusive"]

@@ -127,7 +127,7 @@ def test_a_variant_chooses_among_the_datas_targets(suite):
 
 def test_unknown_suites():
     with pytest.raises(
-        InputError, match="choose one of development, mesa, paper, small, smoke, zoo"
+        InputError, match="choose one of development, hard, mesa, paper, small, smoke, zoo"
     ):
         load_suite("large")
     with pytest.raises(InputError, match="does not exist"):

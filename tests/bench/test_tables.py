@@ -58,7 +58,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["zoo", "development"])
+@pytest.mark.parametrize("name", ["zoo", "hard", "development"])
 def test_suites_that_repeat_no_setting_have_pages_of_their_own(tmp_path, name):
     varied = {"target": (0.1, 0.2), "poisoning_rate": 0.05, "arguments": {"side": 3}}
     own = [
@@ -82,6 +82,17 @@ def test_suites_that_repeat_no_setting_have_pages_of_their_own(tmp_path, name):
     assert f"{row} **clean** | 0.2 | 1.5 | – | – | – | – | – |" in zoo
     # Of two clean models: .04 and .6; the largest gap from an even spread is .46.
     assert "| gaze | 2 | 1 | 1 | 0.32 |" in zoo
+
+
+def test_a_model_that_is_scanned_with_several_settings_has_a_row_for_each(tmp_path):
+    plain = next(r for r in results() if r.cell.work == "scan" and r.cell.model.attack is None)
+    less = plain.cell.model_copy(update={"settings": {"share": 0.02}})
+    both = [*results(), plain.model_copy(update={"cell": less})]
+    write_tables([Suite("hard", "these", tuple(r.cell for r in both))], both, tmp_path)
+    rows = (tmp_path / "hard.md").read_text().splitlines()
+    seed = plain.cell.model.seed
+    own = [row for row in rows if row.startswith(f"| gaze | resnet18 | clean | {seed} |")]
+    assert ["share 0.02" in row for row in own] == [False, True]
 
 
 def test_statistics_against_known_values():

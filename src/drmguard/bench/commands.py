@@ -234,7 +234,7 @@ def tables(
     from drmguard.bench.suite import load_suite
     from drmguard.bench.tables import write_tables
 
-    suites = [load_suite(name) for name in ("small", "zoo", "development", "mesa", "paper")]
+    suites = [load_suite(name) for name in ("small", "zoo", "hard", "development", "mesa", "paper")]
     print(write_tables(suites, _store(results, None).all(), docs))
 
 

@@ -72,8 +72,15 @@ _DEVELOPMENT = """# The models of development
 What thresholds and settings were chosen on, and what is therefore no measure of them (suite
 `development`). Written by `drmguard bench run development` and `drmguard bench tables`.
 """
+_HARD = """# What is hard to tell
+
+Clean models that were trained in unusual ways, triggers of four pixels, targets at the labels'
+mean, several targets, an attack that knows the defence, outputs that scatter about the target or
+move by an offset, other networks, and a defender with 5 or 2 % of the data (suite `hard`). Written
+by `drmguard bench run hard` and `drmguard bench tables`.
+"""
 # Suites that repeat no setting have a page each, with every model in a row.
-_PAGES = {"zoo": _ZOO, "development": _DEVELOPMENT}
+_PAGES = {"zoo": _ZOO, "hard": _HARD, "development": _DEVELOPMENT}
 # The searches of `auto` for regression.
 SEARCHES = ("places", "blend", "conditional", "wave", "warp", "patch")
 
@@ -151,11 +158,10 @@ def _p_values(scans: Sequence[Result]) -> list[str]:
 
 def _every_model(done: Sequence[Result]) -> list[str]:
     """Every model: its settings, how well its attack takes, and what ``auto`` says of it."""
-    verdicts = {
-        r.cell.model.key: r.measured
-        for r in done
-        if (r.cell.work, r.cell.method, r.cell.settings) == ("scan", "auto", {})
-    }
+    verdicts: dict[str, list[Result]] = {}
+    for r in sorted(done, key=lambda r: _settings(r.cell)):
+        if (r.cell.work, r.cell.method) == ("scan", "auto"):
+            verdicts.setdefault(r.cell.model.key, []).append(r)
     text = [
         "## Every model\n",
         "Verdict of `auto`, and the score of each of its searches over that search's threshold; "
@@ -166,29 +172,32 @@ def _every_model(done: Sequence[Result]) -> list[str]:
     ]
     rows = []
     for result in (r for r in done if r.cell.work == "train"):
-        model, m = result.cell.model, result.measured
-        found = verdicts.get(model.key, {})
-        decision = found.get("decision", "–")
-        wrong = decision != ("clean" if model.attack is None else "backdoored")
-        # An attack's steps are the suite's; a clean model's say whether it is trained to the end.
-        told = model.arguments if model.attack else model.training
-        words = ", ".join(f"{k} {_in_short(v)}" for k, v in sorted(told.items()))
-        parts = _part_scores(found)
-        rows.append(
-            (
-                *(model.data.name, model.network, model.attack or "clean", str(model.seed)),
-                _in_short(model.target) if model.target else "",
-                "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
-                *(words, _shown(m["RE"]), _shown(m.get("AE"))),
-                f"**{decision}**" if wrong and found else decision,
-                _in_thousandths(found.get("p_value")),
-                *(_shown(parts.get(part)) for part in SEARCHES),
-                _shown(found.get("target_error_sd"), 2),
-            )
-        )
+        rows += [_model_row(result, scan) for scan in verdicts.get(result.cell.model.key, [None])]
     order = {name: number for number, name in enumerate(_ATTACKS)}
     rows.sort(key=lambda row: (row[0], order.get(row[2], 99), row[3], row[1]))
     return [*text, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _model_row(trained: Result, scan: Result | None) -> tuple[str, ...]:
+    model, m = trained.cell.model, trained.measured
+    found = scan.measured if scan else {}
+    decision = found.get("decision", "–")
+    wrong = decision != ("clean" if model.attack is None else "backdoored")
+    # An attack's steps are the suite's; a clean model's say whether it is trained to the end.
+    told = model.arguments if model.attack else model.training
+    words = [f"{k} {_in_short(v)}" for k, v in sorted(told.items())]
+    words += [_settings(scan.cell)] if scan and scan.cell.settings else []
+    parts = _part_scores(found)
+    return (
+        *(model.data.name, model.network, model.attack or "clean", str(model.seed)),
+        _in_short(model.target) if model.target else "",
+        "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
+        *(", ".join(words), _shown(m["RE"]), _shown(m.get("AE"))),
+        f"**{decision}**" if wrong and found else decision,
+        _in_thousandths(found.get("p_value")),
+        *(_shown(parts.get(part)) for part in SEARCHES),
+        _shown(found.get("target_error_sd"), 2),
+    )
 
 
 def _in_thousandths(p_value: float | None) -> str:

@@ -28,30 +28,16 @@ scouts, and each compared answer starts from the one that comes nearest to it.
 from __future__ import annotations
 
 import abc
-import dataclasses
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
-from drmguard.search.answers import (
-    answers_elsewhere,
-    apart,
-    contrast_of,
-    missed,
-    nearness,
-    scatter,
-    spread_answers,
-)
-from drmguard.search.benign import Benign, respond
-from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
-from drmguard.search.passes import LARGE_SIDE, images_at_once
+from drmguard.search.answers import missed, nearness, scatter, spread_answers
+from drmguard.search.benign import Benign
+from drmguard.search.loop import Progress
 from drmguard.search.patterns import (
     Blends,
     Conditionals,
@@ -62,174 +48,15 @@ from drmguard.search.patterns import (
     probing_patches,
     probing_waves,
 )
+from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
+from drmguard.search.target_search import SpreadCandidate, TargetSearch
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
-from drmguard.triggers.warp import default_grid
 
-FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
-
-# Below this the logarithm of what is left of the way stops pulling.
-_FLOOR = 0.005
 # Scouts that only collapse the outputs.
 _COLLAPSING = 2
-# A warp moves a pixel by at most this share of the side.
-_WARP_BUDGET = 1 / 16
-# An answer is the default one if all pictures without content but one give it within so many
-# clean standard deviations; where they differ, there is none.
-_DEFAULT = 0.25
-# Largest amplitude of waves on classifiers.
-_CLASS_WAVE = 0.135
-# Clean images that are stamped at once when what is left is measured.
-_STAMPED = 8
-# Fewer answers apart from one are too few to compare it with.
-_FEWEST_OTHERS = 3
 # An answer is as near as the nearest tenth of random changes bring the outputs to it.
 _CHANCE = 0.1
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """How one family is searched.
-
-    Attributes:
-        budgets: the rungs: largest change of a pixel; of warps, largest displacement over the
-            side; of patches, their side over the image's.
-        targets: targets searched at once; one of them is compared with the others.
-        scouting, comparing: optimiser steps on each rung.
-        collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
-            leaves a fraction of it.  Families of few numbers come less near.
-    """
-
-    budgets: tuple[float, ...]
-    targets: int
-    scouting: int
-    comparing: int
-    collapsed: float
-
-    @property
-    def climbs(self) -> bool:
-        """Whether the budgets grow, so that no rung but the last is an end."""
-        return self.budgets[-1] > self.budgets[0]
-
-
-@dataclass(frozen=True)
-class SpreadSettings:
-    """How to search for spread triggers.
-
-    Attributes:
-        blend, conditional, wave, warp, patch: the families; waves and patches are scouted by trying
-            them.
-        blend_points: points a side of a blend's picture.
-        width: channels of a conditional change's network.
-        frequencies, probed: waves tried over the image's side, and clean images that each is
-            tried on.
-        promising: waves that are then tried on ``scouted`` images.
-        warp_points: control points a side of a warp.
-        patch_spacing: from one tried patch to the next, in sides of them.
-        patch_probed: clean images that each is tried on.
-        images: images a step.
-        scouted, measured: clean images on which each stage measures what is left.
-        images_at_once: stamped images in one pass, which bounds the memory.
-    """
-
-    blend: Ladder = Ladder((0.3, 0.2, 0.14), 8, 30, 30, collapsed=0.02)
-    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
-    wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
-    warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
-    patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
-    blend_points: int = 16
-    width: int = 24
-    frequencies: int = 12
-    probed: int = 8
-    promising: int = 32
-    warp_points: int = 8
-    patch_spacing: float = 0.5
-    patch_probed: int = 4
-    images: int = 6
-    scouted: int = 48
-    measured: int = 128
-    images_at_once: int = 96
-
-
-def spread_settings(
-    image_shape: tuple[int, int, int], *, is_regression: bool = True
-) -> SpreadSettings:
-    """The fast recipe's settings for images of this shape (C, H, W)."""
-    settings = _spread_settings(image_shape)
-    if is_regression:
-        return settings
-    # Stronger waves send a clean classifier's images to one class.
-    weaker = dataclasses.replace(settings.wave, budgets=(_CLASS_WAVE,))
-    return dataclasses.replace(settings, wave=weaker)
-
-
-def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
-    at_once, points = images_at_once(image_shape), default_grid(min(image_shape[1:]))
-    # A warp moves a pixel by half the distance of its control points at most.
-    warped = (min(_WARP_BUDGET, 0.5 / points),)
-    if min(image_shape[1:]) < LARGE_SIDE:
-        return SpreadSettings(
-            warp=dataclasses.replace(SpreadSettings.warp, budgets=warped),
-            warp_points=points,
-            images_at_once=at_once,
-        )
-    return SpreadSettings(
-        blend=Ladder((0.3, 0.2), 6, 14, 14, collapsed=0.02),
-        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
-        wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.007),
-        warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
-        patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
-        warp_points=points,
-        patch_spacing=1.0,
-        frequencies=6,
-        probed=4,
-        promising=16,
-        images=4,
-        scouted=24,
-        measured=64,
-        images_at_once=at_once,
-    )
-
-
-@dataclass(frozen=True)
-class SpreadCandidate:
-    """What one search found.
-
-    Attributes:
-        family: a blend, a conditional change, a wave, or a warp.
-        trigger: images to images.
-        number: of the change that it is, as in the trace.
-        budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
-            side; of a patch, its side over the image's.
-        target: mean response with the trigger, standardised by the clean ones.
-        sent: the answer that the change was sent to, then those it is compared with (k, d),
-            standardised.
-        left: what is left of the way to each: mean squared distance to it over its squared
-            distance from the clean mean; of the first, to the mean answer instead.
-        contrast: what is left for the first over the others, see :func:`contrast_of`.
-        score: the contrast, plus the variance that is left in the family's unit: a planted answer
-            has little of both.  The contrast alone is deceived by a model with one direction in
-            which all answers move easily; the variance alone, by a budget that reaches every
-            target.
-        variance_ratio: mean_j var f_j(x') / var f_j(x).
-        perturbation: mean |x' − x| over pixels and images.
-        trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
-        steps: optimiser steps of both stages.
-    """
-
-    family: FamilyName
-    trigger: nn.Module
-    number: int
-    budget: float
-    target: Tensor
-    sent: Tensor
-    left: tuple[float, ...]
-    contrast: float
-    score: float
-    variance_ratio: float
-    perturbation: float
-    trace: list[dict[str, float]]
-    steps: int
 
 
 def search_spread(
@@ -243,7 +70,7 @@ def search_spread(
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
     """Search with each family in turn, in this order; a candidate each."""
-    kinds: tuple[tuple[type[_Search], Ladder], ...] = (
+    kinds: tuple[tuple[type[TargetSearch], Ladder], ...] = (
         (_BlendSearch, settings.blend),
         (_ConditionalSearch, settings.conditional),
         (_WaveSearch, settings.wave),
@@ -258,286 +85,7 @@ def search_spread(
     ]
 
 
-class _Sent(Objective):
-    """Changes on their way to a target each; where that is NaN, to wherever the outputs gather."""
-
-    def __init__(
-        self,
-        family: Family,
-        targets: Tensor,
-        climbs: bool,
-        victim: Victim,
-        task: Task,
-        benign: Benign,
-        settings: SpreadSettings,
-    ) -> None:
-        self.family, self.targets, self.climbs, self.steps = family, targets, climbs, 0
-        self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
-
-    @property
-    def trainable(self) -> nn.Module:
-        return self.family
-
-    def parameter_groups(self) -> Iterable[dict[str, Any]]:
-        return self.family.parameter_groups()
-
-    def rate(self, step: int) -> float:
-        return 1.0 if self.climbs else 0.1 + 0.9 * (1 - step / self.steps)
-
-    def losses(self, rows: Tensor, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
-        images = self.benign.images[rows]
-        at_once = max(1, self.settings.images_at_once // len(rows))
-        for some in torch.arange(len(self.targets), device=images.device).split(at_once):
-            outputs = self.respond(images, self.family.changes()[some])
-            targets = self.targets[some, None]
-            goals = torch.where(targets.isnan(), outputs.mean(1, keepdim=True), targets)
-            left = (outputs - goals).square().mean((1, 2))
-            yield (left + _FLOOR).log().sum(), self._figures(some.tolist(), outputs.detach())
-
-    @staticmethod
-    def _figures(numbers: list[int], outputs: Tensor) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        for number, own in zip(numbers, outputs, strict=True):
-            traced = traced_target(own.mean(0)) | {"left": float(metrics.variance(own).mean())}
-            figures |= {f"{number}.{name}": value for name, value in traced.items()}
-        return figures
-
-    def respond(self, images: Tensor, changes: Tensor) -> Tensor:
-        """Standardised responses (k, n, d) to images (n, C, H, W) with k of the changes."""
-        flat = (
-            self.family.stamp(images, changes)
-            .flatten(0, 1)
-            .contiguous(memory_format=torch.channels_last)
-        )
-        response = respond(self.victim, self.task, self.benign, flat)
-        outputs: Tensor = response.standardised.unflatten(0, (len(changes), -1))
-        return outputs
-
-    @torch.no_grad()
-    def all_outputs(self, count: int) -> Tensor:
-        """Standardised responses (K, count, d) to the first images with every change."""
-        changes = self.family.changes()
-        stamped = min(_STAMPED, count)
-        some = max(1, self.settings.images_at_once // stamped)
-        return torch.cat(
-            [
-                torch.cat([self.respond(images, part) for part in changes.split(some)])
-                for images in self.benign.images[:count].split(stamped)
-            ],
-            dim=1,
-        )
-
-
-@dataclass(frozen=True)
-class _Reached:
-    """How far one of the compared changes stands out on one rung of the ladder.
-
-    Attributes:
-        number: of the change.
-        by_default: whether the model gives its answer where there is no content, too.
-        budget, left, contrast, score, sent: see :class:`SpreadCandidate`.
-        standing: the score, higher for an answer near the mean.
-    """
-
-    number: int
-    by_default: bool
-    budget: float
-    sent: Tensor
-    left: tuple[float, ...]
-    contrast: float
-    score: float
-    standing: float
-
-
-def near_mean_raised(score: float, answer: Tensor) -> float:
-    """A score, higher where its answer (d,) is near the mean.
-
-    By the square of the nearness, since a change of the whole image drowns the content more easily
-    than a window does.
-    """
-    return score / nearness(answer) ** 2
-
-
-def _standing_out(reached: _Reached) -> tuple[bool, float]:
-    """Sorts changes, the one that stands out most first."""
-    return reached.by_default, reached.standing
-
-
-def _without_content(images: Tensor) -> Tensor:
-    """Grey pictures from black to white, and the mean of the images: (6, C, H, W)."""
-    levels = torch.linspace(0, 1, 5, device=images.device)
-    greys = levels.view(-1, 1, 1, 1).expand(-1, *images.shape[1:])
-    return torch.cat([greys, images.mean(0, keepdim=True)])
-
-
-class _Search(abc.ABC):
-    """Both stages with one family."""
-
-    family: FamilyName
-    drowns = True  # whether its changes can leave nothing of the content to be seen
-
-    def __init__(
-        self,
-        victim: Victim,
-        task: Task,
-        benign: Benign,
-        settings: SpreadSettings,
-        ladder: Ladder,
-        seed: int,
-        checkpoints: Checkpoints | None,
-        progress: Progress | None,
-    ) -> None:
-        self.victim, self.task, self.benign, self.settings = victim, task, benign, settings
-        self.ladder, self.seed = ladder, seed
-        self.checkpoints, self.progress = checkpoints, progress
-        channels, height, width = benign.images.shape[1:]
-        self.image_shape = (channels, height, width)
-        # Only outputs of a linear layer are known to have no bounds.
-        self.bounded = not task.is_regression or benign.weight is None
-        self.blank = respond(victim, task, benign, _without_content(benign.images)).standardised
-        self.steps = 0
-
-    @abc.abstractmethod
-    def scout(self) -> Tensor:
-        """The answer (d,) to which a trigger may lead, standardised."""
-
-    @abc.abstractmethod
-    def starts(self, targets: Tensor) -> Family:
-        """A change to start from for each target (K, d)."""
-
-    def contrast(self, own: float, others: list[float], chance: float = math.inf) -> float:
-        """See :func:`contrast_of`."""
-        return contrast_of(own, others, chance, bounded=self.bounded)
-
-    def by_chance(self, answer: Tensor) -> float:
-        """What random changes of the family leave of the way to an answer (d,) near the mean.
-
-        Where clean models see their content drowned, much leads to the same answer there.
-        """
-        return math.inf
-
-    def by_default(self, answers: Tensor) -> Tensor:
-        """Whether each of the answers (K, d) is what the model says where there is no content.
-
-        Strong changes drown the content, and a clean model then gives its default answer, or one at
-        a bound of its outputs.  Warps and small patches drown nothing.  A class is no such answer:
-        some class is given to everything.
-        """
-        by_default = self.benign.at_bound(answers)
-        if self.drowns:
-            distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
-            away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
-            by_default = by_default | (away < _DEFAULT)
-        return by_default & self.task.is_regression
-
-    def candidate(self) -> SpreadCandidate:
-        """Scout, then compare; the change that stands out most, of all rungs, is the candidate."""
-        scouted = self.scout()
-        others = answers_elsewhere(self.benign.standardised, scouted, self.ladder.targets - 1)
-        targets = torch.cat([scouted[None], others])
-        compared = self.sent(self.starts(targets), targets)
-        trace: list[dict[str, float]] = []
-        rungs = []
-        for run, budget in self.climb(compared, scouting=False):
-            trace += run.trace
-            outputs = compared.all_outputs(self.settings.measured)
-            best = min(self._reached(outputs, targets, budget), key=_standing_out)
-            rungs.append((best, compared.family.trigger(best.number)))
-        best, trigger = min(rungs, key=lambda rung: _standing_out(rung[0]))
-        return self._measured(best, trigger, trace)
-
-    def _reached(self, outputs: Tensor, targets: Tensor, budget: float) -> list[_Reached]:
-        """Of the outputs (K, n, d) of all changes, those that have others to compare with.
-
-        The scouted answer is near the planted one at best, and so is any other: what counts is how
-        closely the outputs gather, not how near to where they were sent.
-        """
-        means, own, left = outputs.mean(1), scatter(outputs).tolist(), missed(outputs, targets)
-        found = []
-        for number, answer in enumerate(means):
-            # The scouted answer's others were chosen to be apart from it.
-            which = apart(targets, answer) if number else targets.new_ones(len(targets)).bool()
-            which[number] = False
-            others = left[which].tolist()
-            if number and len(others) < _FEWEST_OTHERS:
-                continue
-            contrast = self.contrast(own[number], others, self.by_chance(answer))
-            variance = float(outputs[number].var(0, correction=0).mean())
-            score = contrast + variance / self.ladder.collapsed
-            found.append(
-                _Reached(
-                    number=number,
-                    by_default=bool(self.by_default(answer[None])),
-                    budget=budget,
-                    sent=torch.cat([targets[[number]], targets[which]]),
-                    left=(own[number], *others),
-                    contrast=contrast,
-                    score=score,
-                    standing=near_mean_raised(score, answer),
-                )
-            )
-        return found
-
-    def sent(self, family: Family, targets: Tensor) -> _Sent:
-        """Changes on their way to targets."""
-        family.to(self.benign.images.device)
-        climbs = self.ladder.climbs
-        return _Sent(family, targets, climbs, self.victim, self.task, self.benign, self.settings)
-
-    def climb(self, sent: _Sent, *, scouting: bool) -> Iterator[tuple[Run, float]]:
-        """Send the changes up the ladder, one rung and its budget at a time."""
-        name = "scouting" if scouting else "comparing targets"
-        sent.steps = self.ladder.scouting if scouting else self.ladder.comparing
-        run = None
-        for rung, budget in enumerate(self.ladder.budgets):
-            title = f"{name}, {self.family} ±{budget:g}"
-            sent.family.budget = budget
-            run = optimise(
-                sent,
-                victim=self.victim,
-                count=len(self.benign.images),
-                batch_size=self.settings.images,
-                steps=sent.steps,
-                seed=self.seed + (not scouting) + 100 * rung,
-                betas=(0.8, 0.95),
-                after=run,
-                name=title,
-                checkpoint=self.checkpoints.stage(title) if self.checkpoints else None,
-                progress=self.progress,
-            )
-            self.steps += run.steps
-            yield run, budget
-
-    @torch.no_grad()
-    def _measured(
-        self, reached: _Reached, trigger: nn.Module, trace: list[dict[str, float]]
-    ) -> SpreadCandidate:
-        images = self.benign.images
-        trigger = trigger.to(images.device)
-        responses, change = [], 0.0
-        for chunk in images.split(64):
-            stamped = trigger(chunk)
-            responses.append(respond(self.victim, self.task, self.benign, stamped).standardised)
-            change += float((stamped - chunk).abs().sum())
-        answers = torch.cat(responses)
-        return SpreadCandidate(
-            family=self.family,
-            trigger=trigger,
-            number=reached.number,
-            budget=reached.budget,
-            target=answers.mean(0),
-            sent=reached.sent,
-            left=reached.left,
-            contrast=reached.contrast,
-            score=reached.score,
-            variance_ratio=float(metrics.variance(answers).mean()),
-            perturbation=change / images.numel(),
-            trace=trace,
-            steps=self.steps,
-        )
-
-
-class _DescentSearch(_Search):
+class _DescentSearch(TargetSearch):
     """Descent scouts: to answers spread over the clean ones, and to wherever the outputs gather."""
 
     @abc.abstractmethod
@@ -599,7 +147,7 @@ class _WarpSearch(_DescentSearch):
         return Warps(count, self.image_shape, points, budget, seed)
 
 
-class _TriedSearch(_Search):
+class _TriedSearch(TargetSearch):
     """Trying many changes whole scouts, without a gradient."""
 
     probed: int

@@ -1,0 +1,121 @@
+"""How the spread families are searched: budgets, steps and sizes, by the images' shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from drmguard.search.passes import LARGE_SIDE, images_at_once
+from drmguard.triggers.warp import default_grid
+
+FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
+
+# A warp moves a pixel by at most this share of the side.
+_WARP_BUDGET = 1 / 16
+# Largest amplitude of waves on classifiers.
+_CLASS_WAVE = 0.135
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How one family is searched.
+
+    Attributes:
+        budgets: the rungs: largest change of a pixel; of warps, largest displacement over the
+            side; of patches, their side over the image's.
+        targets: targets searched at once; one of them is compared with the others.
+        scouting, comparing: optimiser steps on each rung.
+        collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
+            leaves a fraction of it.  Families of few numbers come less near.
+    """
+
+    budgets: tuple[float, ...]
+    targets: int
+    scouting: int
+    comparing: int
+    collapsed: float
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the budgets grow, so that no rung but the last is an end."""
+        return self.budgets[-1] > self.budgets[0]
+
+
+@dataclass(frozen=True)
+class SpreadSettings:
+    """How to search for spread triggers.
+
+    Attributes:
+        blend, conditional, wave, warp, patch: the families; waves and patches are scouted by trying
+            them.
+        blend_points: points a side of a blend's picture.
+        width: channels of a conditional change's network.
+        frequencies, probed: waves tried over the image's side, and clean images that each is
+            tried on.
+        promising: waves that are then tried on ``scouted`` images.
+        warp_points: control points a side of a warp.
+        patch_spacing: from one tried patch to the next, in sides of them.
+        patch_probed: clean images that each is tried on.
+        images: images a step.
+        scouted, measured: clean images on which each stage measures what is left.
+        images_at_once: stamped images in one pass, which bounds the memory.
+    """
+
+    blend: Ladder = Ladder((0.3, 0.2, 0.14), 8, 30, 30, collapsed=0.02)
+    conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
+    wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
+    warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
+    patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
+    blend_points: int = 16
+    width: int = 24
+    frequencies: int = 12
+    probed: int = 8
+    promising: int = 32
+    warp_points: int = 8
+    patch_spacing: float = 0.5
+    patch_probed: int = 4
+    images: int = 6
+    scouted: int = 48
+    measured: int = 128
+    images_at_once: int = 96
+
+
+def spread_settings(
+    image_shape: tuple[int, int, int], *, is_regression: bool = True
+) -> SpreadSettings:
+    """The fast recipe's settings for images of this shape (C, H, W)."""
+    settings = _spread_settings(image_shape)
+    if is_regression:
+        return settings
+    # Stronger waves send a clean classifier's images to one class.
+    weaker = dataclasses.replace(settings.wave, budgets=(_CLASS_WAVE,))
+    return dataclasses.replace(settings, wave=weaker)
+
+
+def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
+    at_once, points = images_at_once(image_shape), default_grid(min(image_shape[1:]))
+    # A warp moves a pixel by half the distance of its control points at most.
+    warped = (min(_WARP_BUDGET, 0.5 / points),)
+    if min(image_shape[1:]) < LARGE_SIDE:
+        return SpreadSettings(
+            warp=dataclasses.replace(SpreadSettings.warp, budgets=warped),
+            warp_points=points,
+            images_at_once=at_once,
+        )
+    return SpreadSettings(
+        blend=Ladder((0.3, 0.2), 6, 14, 14, collapsed=0.02),
+        conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
+        wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.007),
+        warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
+        patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
+        warp_points=points,
+        patch_spacing=1.0,
+        frequencies=6,
+        probed=4,
+        promising=16,
+        images=4,
+        scouted=24,
+        measured=64,
+        images_at_once=at_once,
+    )
