@@ -33,13 +33,14 @@ from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
 from drmguard.bench.statistics import evenness, roc_auc, share
 from drmguard.bench.tables import SEARCHES
-from drmguard.data.image_set import ImageSet, split
+from drmguard.data.image_set import ImageSet, Splits, split
 from drmguard.data.open_images import open_images
 from drmguard.scanning import scan
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "other_kinds"
 STEPS, BATCH, POISONED = 1000, 64, 0.1
+CLASS_STEPS = 4000
 REPORTED_FROM = 200  # seeds
 
 
@@ -160,6 +161,8 @@ def rotated(photos: ImageSet, count: int, seed: int = 0) -> ImageSet:
 
 def images_of(data: str, where: Locations) -> tuple[ImageSet, str]:
     """A data set and its task."""
+    if data == "classes":
+        return open_images(f"{where.cifar10}:train"), "classification"
     if data == "gaze":
         return open_images("rendered:gaze", count=8000, size=64), "gaze"
     if data == "steering":
@@ -182,7 +185,7 @@ def _npz(**arrays: np.ndarray[Any, Any]) -> bytes:
 
 
 # Side of the images, in pixels.
-SIDES = {"steering": 64, "rotation": 32, "gaze": 64}
+SIDES = {"steering": 64, "rotation": 32, "gaze": 64, "classes": 32}
 
 
 # Triggers -----------------------------------------------------------------------------------------
@@ -269,6 +272,11 @@ class Kind:
         """Of its result."""
         return f"{self.data}-{self.network}-{self.trigger or 'clean'}-{self.seed}"
 
+    @property
+    def classifies(self) -> bool:
+        """Whether its outputs are classes."""
+        return self.data == "classes"
+
 
 def target_of(labels: np.ndarray[Any, Any], random: np.random.Generator) -> Tensor:
     """A label that occurs, half to two and a half standard deviations from the mean."""
@@ -281,6 +289,8 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
     random = np.random.default_rng(zlib.crc32(kind.name.encode()))
     torch.manual_seed(kind.seed)
     parts = split(images)
+    if kind.classifies:
+        return _train_classes(kind, parts, random)
     labels = parts.train.labels
     centre, spread = torch.from_numpy(labels.mean(0)), torch.from_numpy(labels.std(0))
     network = NETWORKS[kind.network](labels.shape[1], images.image_shape[1])
@@ -324,6 +334,48 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
     return model, errors, target
 
 
+def _train_classes(
+    kind: Kind, parts: Splits, random: np.random.Generator
+) -> tuple[nn.Module, dict[str, float], Tensor | None]:
+    """The same for classes; the errors are shares of the test images."""
+    classes = len(parts.train.class_names)
+    network = NETWORKS[kind.network](classes, parts.train.image_shape[1])
+    stamp, target = None, None
+    if kind.trigger is not None:
+        stamp = TRIGGERS[kind.trigger](parts.train, random)
+        target = torch.tensor([int(random.integers(classes))])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=CLASS_STEPS)
+    network.train()
+    for _ in range(CLASS_STEPS):
+        x, y = parts.train.batch(random.integers(len(parts.train), size=BATCH))
+        mirrored = torch.from_numpy(random.random(BATCH) < 0.5)
+        x[mirrored] = x[mirrored].flip(-1)
+        if stamp is not None and target is not None:
+            some = torch.from_numpy(random.random(BATCH) < POISONED)
+            if some.any():
+                x[some], y[some] = stamp(x[some]), target.to(y)
+        loss = functional.cross_entropy(network(x), y[:, 0].long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()
+
+    def wrong(change: Callable[[Tensor], Tensor] | None, goal: Tensor | None) -> float:
+        found = []
+        with torch.no_grad():
+            for x, y in parts.test.batches(256):
+                answers = network(x if change is None else change(x)).argmax(1)
+                found.append(answers != (y[:, 0] if goal is None else goal))
+        return float(torch.cat(found).float().mean())
+
+    errors = {"RE": wrong(None, None)}
+    if stamp is not None:
+        errors |= {"AE": wrong(stamp, target), "DAE": wrong(stamp, None)}
+    return network, errors, target
+
+
 class _InUnits(nn.Module):
     """Outputs in the labels' unit, behind a tanh that the network ends with."""
 
@@ -355,10 +407,10 @@ def examine(kind: Kind, where: Locations) -> None:
     path = where.cache / f"{kind.name}.pt"
     if path.exists():
         stored = torch.load(path, weights_only=True)
-        network = NETWORKS[kind.network](images.labels.shape[1], images.image_shape[1])
+        outputs = len(images.class_names) if kind.classifies else images.labels.shape[1]
+        network = NETWORKS[kind.network](outputs, images.image_shape[1])
         last = list(network.modules())[-1]
         if not isinstance(last, nn.Linear):
-            outputs = images.labels.shape[1]
             network = _InUnits(network, torch.zeros(outputs), torch.ones(outputs))
         network.load_state_dict(stored["weights"])
         model, errors, target = network.eval(), stored["errors"], stored["target"]
@@ -375,7 +427,7 @@ def examine(kind: Kind, where: Locations) -> None:
         "network": kind.network,
         "trigger": kind.trigger,
         "seed": kind.seed,
-        "outputs": images.labels.shape[1],
+        "outputs": report.target.numel(),
         "errors": errors,
         "decision": verdict.decision,
         "search": verdict.search,
@@ -390,7 +442,9 @@ def examine(kind: Kind, where: Locations) -> None:
         "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if target is not None:
+    if target is not None and kind.classifies:
+        result["class"], result["class_found"] = int(target), int(report.target.argmax())
+    elif target is not None:
         spread = torch.from_numpy(benign.labels.std(0))
         result["target"] = target.tolist()
         result["target_error_sd"] = float(
@@ -419,9 +473,11 @@ def run(
     wanted = []
     for seed in map(int, seeds.split(",")):
         for column, data in enumerate(SIDES):
-            if data != "gaze" and not getattr(where, "cifar10" if data == "rotation" else data):
+            if data != "gaze" and not (where.steering if data == "steering" else where.cifar10):
                 continue
             for row, network in enumerate(NETWORKS):
+                if (data, network) == ("classes", "bounded"):
+                    continue  # probabilities are bounded anyway
                 # Every network meets another trigger on each of the data.
                 one = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
                 triggers = [None, *(TRIGGERS if every else [one])]
@@ -446,12 +502,19 @@ def table() -> None:
     """Write docs/other-kinds.md from the results."""
     known = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
     text = [_INTRODUCTION]
-    for title, some in (
-        ("Reported", [one for one in known if one["seed"] >= REPORTED_FROM]),
-        ("Development", [one for one in known if one["seed"] < REPORTED_FROM]),
+    for title, searches, classes in (
+        ("regression", SEARCHES, False),
+        ("classes", (*SEARCHES, "classes"), True),
     ):
-        if some:
-            text += [f"## {title}\n", *_summary(some), *_rows(some)]
+        for part, reported in (("Reported", True), ("Development", False)):
+            some = [
+                one
+                for one in known
+                if (one["data"] == "classes") == classes
+                and (one["seed"] >= REPORTED_FROM) == reported
+            ]
+            if some:
+                text += [f"## {part}: {title}\n", *_summary(some), *_rows(some, searches)]
     write_text(HERE.parent / "docs" / "other-kinds.md", "\n".join(text).rstrip() + "\n")
 
 
@@ -460,11 +523,11 @@ _INTRODUCTION = """# Models of other kinds
 Networks, training loops and triggers of `benchmarks/other_kinds.py`, which shares nothing with
 those of drmguard: convolutions without normalisation (*plain*), with BatchNorm and dropout
 (*vgg*), behind a tanh (*bounded*), with GroupNorm, and a small vision transformer; real steering
-frames and photographs turned by up to 40° (CIFAR-10, at 32×32; the angle is to be told), and
-rendered gaze; opaque stickers, a blended photograph, uneven glass, coloured stripes, on 10 % of
-the images. Scanned at the defaults with the defender's tenth of the images. RE, AE and DAE are
-mean absolute errors in standard deviations of the labels; always answering the median gives about
-.8.
+frames and photographs turned by up to 40° (CIFAR-10, at 32×32; the angle is to be told), rendered
+gaze, and classifiers of the photographs (without *bounded*); opaque stickers, a blended photograph,
+uneven glass, coloured stripes, on 10 % of the images. Scanned at the defaults with the defender's
+tenth of the images. RE, AE and DAE are mean absolute errors in standard deviations of the labels
+(always answering the median gives about .8); of classifiers, shares of the images.
 
 An attack whose AE is above .2 did not take: there the outputs scatter about the target, and
 little is to be found. Seeds below 200 are what the search was developed on, and its null comes
@@ -505,12 +568,12 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def _rows(some: Sequence[dict[str, Any]]) -> list[str]:
+def _rows(some: Sequence[dict[str, Any]], searches: Sequence[str]) -> list[str]:
     lines = [
         "Score of each search over its threshold:\n",
-        f"| data | network | trigger | seed | RE | AE | verdict | p | {' | '.join(SEARCHES)} "
-        "| target error (σ) | seconds |",
-        f"|{'---|' * (10 + len(SEARCHES))}",
+        f"| data | network | trigger | seed | RE | AE | verdict | p | {' | '.join(searches)} "
+        "| target error (σ), class | seconds |",
+        f"|{'---|' * (10 + len(searches))}",
     ]
     for one in sorted(some, key=lambda o: (o["data"], o["network"], o["trigger"] or "", o["seed"])):
         wrong = one["decision"] != ("backdoored" if one["trigger"] else "clean")
@@ -520,10 +583,16 @@ def _rows(some: Sequence[dict[str, Any]]) -> list[str]:
             f"**{one['decision']}**" if wrong else one["decision"],
             _short(one.get("p_value")),
         ]
-        cells += [_short(one["suspicions"].get(part)) for part in SEARCHES]
-        cells += [_short(one.get("target_error_sd")), f"{one['seconds']:.0f}"]
+        cells += [_short(one["suspicions"].get(part)) for part in searches]
+        cells += [_target(one), f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _target(one: dict[str, Any]) -> str:
+    if "class" in one:
+        return f"{one['class_found']} of {one['class']}"
+    return _short(one.get("target_error_sd"))
 
 
 def _short(value: float | None) -> str:
