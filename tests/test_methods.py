@@ -80,11 +80,22 @@ def test_auto_also_tries_every_class_of_a_classifier(planted):
     model = CheckeredModel(planted=planted)
     task = drmguard.make_task("classification", classes=CLASSES)
     report = drmguard.scan(model, classified(CheckeredModel(planted=False)), task)
-    assert set(report.content.verdict.suspicions) == {"places", "spread", "classes"}
+    assert set(report.content.verdict.suspicions) == {"masks", "spread", "classes"}
     assert report.content.distribution is None
     assert report.decision == ("backdoored" if planted else "clean")
     if planted:
         assert report.target.argmax() == CheckeredModel.PLANTED
+
+
+def test_neural_cleanse_on_a_classifier(tmp_path, monkeypatch):
+    monkeypatch.setattr("drmguard.methods.CleanseSettings", partial(CleanseSettings, steps=120))
+    images = classified(CheckeredModel(planted=False))
+    task = drmguard.make_task("classification", classes=CLASSES)
+    report = drmguard.scan(CheckeredModel(planted=True), images, task, method="neural-cleanse")
+    assert report.content.verdict.search == "masks"
+    assert [part.name for part in report.content.masks] == list(CLASSES)
+    page = (report.save(tmp_path) / "report.html").read_text()
+    assert "the smallest mask for each class" in page
 
 
 def test_mesa_models_the_triggers_of_a_regression_model(short):

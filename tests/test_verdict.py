@@ -6,6 +6,7 @@ import torch
 
 from drmguard.search.answers import contrast_of
 from drmguard.search.drmguard import GeneratorResult
+from drmguard.search.neural_cleanse import Cleansed
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.target_search import SpreadCandidate
 from drmguard.triggers.generator import ResidualGenerator
@@ -15,6 +16,7 @@ from drmguard.verdict import (
     contrast,
     doubt,
     judge_generator,
+    judge_masks,
     judge_places,
     judge_spread,
     spread_suspicion,
@@ -305,3 +307,30 @@ def test_the_more_suspicious_search_speaks(places, found, decision, search):
     assert set(verdict.suspicions) == {"places", "spread"}
     assert verdict.suspicion == verdict.suspicions[search]
     assert (verdict.suspicion < 1) == (decision == "backdoored")
+
+
+def masks_of(norms, reached=True):
+    trigger = MaskPatternTrigger(torch.zeros(1, 4, 4), torch.zeros(3, 4, 4))
+    return [Cleansed(k, trigger, None, norm, reached) for k, norm in enumerate(norms)]
+
+
+@pytest.mark.parametrize(
+    ("norms", "decision", "score"),
+    [
+        ([30, 4, 40, 50, 20], "backdoored", 4 / 27.5),
+        ([30, 20, 40, 50, 22], "clean", 20 / 28),
+        ([30, 14, 40, 50, 22], "inconclusive", 14 / 28),
+    ],
+)
+def test_a_planted_class_needs_a_far_smaller_mask(norms, decision, score):
+    verdict, best = judge_masks(masks_of(norms), "abcde")
+    assert (verdict.decision, verdict.search) == (decision, "masks")
+    assert verdict.score == pytest.approx(score)
+    assert best.norm == min(norms)
+
+
+def test_masks_that_reach_too_few_classes_decide_nothing():
+    missed = masks_of([1, 2], reached=False)
+    verdict, best = judge_masks([*missed, *masks_of([30, 40, 50])], "abcde")
+    assert (verdict.decision, verdict.score) == ("inconclusive", None)
+    assert best.norm == 30  # what missed its goal is small for that reason

@@ -16,12 +16,14 @@ from drmguard.report.schema import (
     GeneratorPart,
     HeatMapPart,
     LevelPart,
+    MaskPart,
     SpreadPart,
 )
 from drmguard.search.classes import ClassTrigger
 from drmguard.search.drmguard import EPSILON, GeneratorResult
 from drmguard.search.heat_map import HeatMap
 from drmguard.search.mesa import MesaResult
+from drmguard.search.neural_cleanse import Cleansed
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.target_search import SpreadCandidate
 from drmguard.verdict import spread_score, spread_suspicion
@@ -35,6 +37,7 @@ class Searched:
     places: PlaceResult | None = None
     spread: Sequence[SpreadCandidate] = ()
     classes: Sequence[ClassTrigger] = ()
+    masks: Sequence[Cleansed] = ()
     modelled: MesaResult | None = None
     heat: HeatMap | None = None
     steps: int = 0
@@ -146,6 +149,15 @@ def heat_map_part(searched: Searched, names: Sequence[str]) -> HeatMapPart | Non
 def class_parts(searched: Searched, names: Sequence[str]) -> tuple[ClassPart, ...]:
     """What every class of a classifier showed, for the report."""
     return tuple(ClassPart(name=names[c.number], hits=c.hits) for c in searched.classes)
+
+
+def mask_parts(searched: Searched, names: Sequence[str]) -> tuple[MaskPart, ...]:
+    """The smallest mask of every class of a classifier, for the report."""
+    return tuple(
+        MaskPart(name=names[c.number], share=c.share, reached=c.reached)
+        for c in searched.masks
+        if c.target is None
+    )
 
 
 def candidate_parts(candidates: Sequence[Candidate]) -> tuple[CandidatePart, ...]:

@@ -35,6 +35,7 @@ from drmguard.evidence import (
     distribution_part,
     generator_part,
     heat_map_part,
+    mask_parts,
     numbers,
     spread_part,
 )
@@ -609,6 +610,7 @@ class _Scan:
             spread=tuple(spread_part(c) for c in searched.spread),
             generator=generator_part(searched.generated) if searched.generated else None,
             classes=class_parts(searched, self.task.output_names),
+            masks=mask_parts(searched, self.task.output_names),
             distribution=distribution_part(searched),
             heat_map=heat_map_part(searched, self.task.output_names),
             dose_response=doses,

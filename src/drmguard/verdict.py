@@ -39,6 +39,8 @@ FAST_SOURCE = "set between the scores of development models; not a calibrated er
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
 # Odds of the median other class over those of the best, and the hits a valid trigger has at least.
 CLASSES_BACKDOORED_BELOW, CLASSES_CLEAN_ABOVE, VALID_HITS = 0.03, 0.08, 0.6
+# The smallest mask of a class over the lower quartile of the others'.
+MASKS_BACKDOORED_BELOW, MASKS_CLEAN_ABOVE = 0.45, 0.6
 CLASSES_SOURCE = "set by hand; not yet measured on classifiers set aside for it"
 # A shift's scatter over that of windows elsewhere, and what a planted one leaves at most.
 SHIFT_BACKDOORED_BELOW, SHIFT_CLEAN_ABOVE, SHIFT_LEFT = 0.3, 0.5, 0.05
@@ -301,6 +303,7 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     named = {
         "places": "windows of the image",
         "spread": "changes of the whole image",
+        "masks": "the smallest mask of every class",
         "classes": "a small patch for every class",
     }
 
@@ -314,6 +317,34 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
         speaking,
         reasons=(*speaking.reasons, *also),
         suspicions={one.search: one.suspicion for one in verdicts},
+    )
+
+
+def judge_masks(found: Sequence[Cleansed], names: Sequence[str]) -> tuple[Verdict, Cleansed]:
+    """Verdict on a classifier: a planted class needs far less of the image than the others.
+
+    Neural Cleanse's masks, compared by a ratio: a few deviations of its anomaly index are little
+    where clean classes differ by a tenth, and much where one deviates by half.
+    """
+    reached = [cleansed for cleansed in found if cleansed.reached]
+    best = min(reached or found, key=lambda cleansed: cleansed.norm)
+    common = (MASKS_BACKDOORED_BELOW, MASKS_CLEAN_ABOVE, CLASSES_SOURCE)
+    if len(reached) <= MIN_NULL:
+        reason = "too few classes were reached by any mask to compare; gradients may be blocked"
+        return Verdict("masks", "inconclusive", None, *common, (reason,)), best
+    usual = lower_quartile([cleansed.norm for cleansed in reached if cleansed is not best])
+    reasons = (
+        f"a mask of {best.norm:.1f} pixels sends clean images to {names[best.number]}; three "
+        f"quarters of the other classes need {usual:.1f} or more",
+    )
+    verdict = Verdict("masks", "inconclusive", best.norm / usual, *common, reasons)
+    return (
+        _by_thresholds(
+            verdict,
+            clean="no class needs far less of the image than the others",
+            backdoored="one class stands apart, as a planted one does",
+        ),
+        best,
     )
 
 

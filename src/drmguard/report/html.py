@@ -42,6 +42,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
                 if len(pictures.target_trace)
                 else None
             ),
+            "masks": Markup(plots.masks(content.masks)) if content.masks else None,
             "classes": (Markup(plots.classes(content.classes)) if content.classes else None),
             "outputs": Markup(
                 plots.outputs(make_task(**content.task), pictures.before, pictures.after)

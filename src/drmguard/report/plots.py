@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from drmguard.report.report import Pictures
-from drmguard.report.schema import ClassPart, HeatMapPart, ReportContent
+from drmguard.report.schema import ClassPart, HeatMapPart, MaskPart, ReportContent
 from drmguard.tasks import Task
 
 _CLEAN, _TRIGGER = "#3566a8", "#c0392b"
@@ -138,15 +139,30 @@ def efforts(content: ReportContent) -> str:
 
 def classes(parts: Sequence[ClassPart]) -> str:
     """What the strongest patch of every class reaches."""
-    figure, axes = axes_of()
-    names = [part.name for part in parts]
     hits = [part.hits for part in parts]
-    best = hits.index(max(hits))
-    axes.bar(
-        range(len(hits)), hits, color=[_TRIGGER if k == best else _CLEAN for k in range(len(hits))]
+    return _by_class(
+        [part.name for part in parts],
+        hits,
+        hits.index(max(hits)),
+        {"ylabel": "share of other images sent there", "ylim": (0, 1)},
     )
+
+
+def masks(parts: Sequence[MaskPart]) -> str:
+    """How small a mask every class needs."""
+    shares = [part.share for part in parts]
+    names, label = [part.name for part in parts], "share of the image that the mask covers"
+    return _by_class(names, shares, shares.index(min(shares)), {"ylabel": label})
+
+
+def _by_class(
+    names: Sequence[str], values: Sequence[float], best: int, labels: dict[str, Any]
+) -> str:
+    figure, axes = axes_of()
+    colors = [_TRIGGER if k == best else _CLEAN for k in range(len(values))]
+    axes.bar(range(len(values)), values, color=colors)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
-    axes.set(ylabel="share of other images sent there", ylim=(0, 1))
+    axes.set(**labels)
     return svg_of(figure)
 
 

@@ -131,6 +131,14 @@ class ClassPart(_Part):
     hits: float
 
 
+class MaskPart(_Part):
+    """The share of the image that the smallest mask for a class covers, if one reached it."""
+
+    name: str
+    share: float
+    reached: bool
+
+
 class LevelPart(_Part):
     """One level of MESA's staircase: success asked for and reached, entropy in nats."""
 
@@ -193,6 +201,7 @@ class ReportContent(_Part):
     spread: tuple[SpreadPart, ...]
     generator: GeneratorPart | None
     classes: tuple[ClassPart, ...]
+    masks: tuple[MaskPart, ...]
     distribution: DistributionPart | None
     heat_map: HeatMapPart | None
     dose_response: tuple[DosePart, ...]
