@@ -24,7 +24,8 @@ points`). *Success* is the share of test images of other classes that the true t
 class; *clean network* is that share of the network from which the fine-tuning started, which never
 saw the trigger but takes some images for that class anyway. The paper's figures: 92.3 to 99.8 %
 before, 1.2 to 5.9 % after. Black-and-white 16 and 186, marked by a star, are what the repair's
-settings were chosen on ([repair](repair.md)); means and extremes leave them out.
+settings were chosen on ([repair](repair.md)); means and extremes leave them out. The network of
+seed 30 was trained three times as long as that of seed 20, on images that are moved and mirrored.
 """
 _CHOSEN_ON = ("black-and-white 16", "black-and-white 186")
 _FIXED = """## A trigger with a place of its own
@@ -172,7 +173,7 @@ def _repairs(results: Sequence[Result]) -> list[str]:
         "## Success before and after\n",
         *_head(("trigger", "seed", *columns, "clean accuracy before → after")),
     ]
-    values: dict[str, list[float]] = {}
+    values: dict[tuple[int, str], list[float]] = {}
     for found in rows.values():
         model, some = (one := next(iter(found.values()))).cell.model, one.measured
         shares = {"before": 1 - some["AE.before"]}
@@ -181,16 +182,18 @@ def _repairs(results: Sequence[Result]) -> list[str]:
         shares |= {name: 1 - r.measured["AE.after"] for name, r in found.items()}
         chosen_on = pattern_name(model) in _CHOSEN_ON
         for name, value in shares.items() if not chosen_on else ():
-            values.setdefault(name, []).append(value)
+            values.setdefault((model.seed, name), []).append(value)
         whole = found.get("ensemble")
         after = "–" if whole is None else f"{1 - whole.measured['RE.after']:.1%}"
         cells = [_percent(shares.get(name)) for name in columns]
         accuracy = f"{1 - some['RE.before']:.1%} → {after}"
         trigger = pattern_name(model) + "*" * chosen_on
         text.append(_row([trigger, str(model.seed), *cells, accuracy]))
-    for title, of in (("mean", statistics.mean), ("largest", max), ("smallest", min)):
-        cells = [_percent(of(values[name])) if name in values else "–" for name in columns]
-        text.append(f"| *{title}* | | {' | '.join(cells)} | |")
+    for seed in sorted({seed for seed, _ in values}):
+        for title, of in (("mean", statistics.mean), ("largest", max), ("smallest", min)):
+            own = [values.get((seed, name)) for name in columns]
+            cells = [_percent(of(some)) if some else "–" for some in own]
+            text.append(f"| *{title}* | {seed} | {' | '.join(cells)} | |")
     return [*text, ""]
 
 
