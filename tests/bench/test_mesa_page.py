@@ -56,7 +56,7 @@ def test_success_before_and_after_and_the_class(tmp_path):
     row = "| black-and-white 5 | 3 | 96.0% | 2.0% | – | 10.0% | – | 3.0% | 50.0% | 80.0% → 79.0% |"
     assert row in page
     assert "| black-and-white 16* | 3 | 96.0% | 2.0% | – | – | – | 40.0% | – |" in page
-    assert "| *largest* | | 96.0% | 2.0% | – | 10.0% | – | 3.0% | 50.0% | |" in page
+    assert "| *largest* | 3 | 96.0% | 2.0% | – | 10.0% | – | 3.0% | 50.0% | |" in page
     assert "true class found: 1 of 1 attacked networks. Called clean: 0 of 1" in page
     assert "| clean | 1 | **backdoored** | 0.5 | 0 | – | 10 |" in page
     assert mesa_page([repaired(0.9, scan="mesa")], tmp_path) == ""
