@@ -100,34 +100,32 @@ class Method:
 
 
 def _auto(subject: Subject) -> Examined:
-    spread = search_spread(
-        subject.victim, subject.task, subject.benign, subject.spread, **subject.common
-    )
-    by_spread, best = judge_spread(spread)
-    spreading = Found(best.trigger, best.target, best.trace, f"{best.number}.")
-    verdicts, found = [by_spread], {"spread": spreading}
-    searched = Searched(spread=spread)
     if subject.task.is_regression or subject.task.num_outputs <= MIN_NULL:
         by_places, places, steps = _places(subject)
-        verdicts.insert(0, by_places)
-        found["places"] = Found.at_place(places)
-        searched = dataclasses.replace(searched, places=places, steps=steps)
+        verdicts, found = [by_places], {"places": Found.at_place(places)}
+        searched = Searched(places=places, steps=steps)
     else:
         # Windows go for whatever class is easiest; each class of its own is searched instead.
         masks, trace = search_cleanse(
             subject.victim, subject.task, subject.benign, _FAST_MASKS, **subject.common
         )
         by_masks, mask = judge_masks(masks, subject.task.output_names)
-        verdicts.insert(0, by_masks)
-        found["masks"] = Found(mask.trigger, _mean_response(subject, mask.trigger), [])
-        searched = dataclasses.replace(searched, masks=masks, steps=len(trace))
+        verdicts = [by_masks]
+        found = {"masks": Found(mask.trigger, _mean_response(subject, mask.trigger), [])}
+        searched = Searched(masks=masks, steps=len(trace))
+    spread = search_spread(
+        subject.victim, subject.task, subject.benign, subject.spread, **subject.common
+    )
+    by_spread, best = judge_spread(spread)
+    verdicts.append(by_spread)
+    found["spread"] = Found(best.trigger, best.target, best.trace, f"{best.number}.")
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:
         verdicts.append(judge_classes(patches, None, subject.task.output_names))
         patch = strongest(patches).trigger
         found["classes"] = Found(patch, _mean_response(subject, patch), [])
     steps = searched.steps + (ClassSettings().steps if patches else 0)
-    searched = dataclasses.replace(searched, classes=patches, steps=steps)
+    searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
     verdict = combine(verdicts)
     return Examined(verdict, found[verdict.search], searched)
 
