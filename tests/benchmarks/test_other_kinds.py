@@ -1,0 +1,53 @@
+"""Every network, trigger and kind of label of benchmarks/other_kinds.py trains and is measured."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drmguard.data.image_set import ImageSet
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "other_kinds.py"
+
+
+@pytest.fixture(scope="module")
+def other_kinds():
+    spec = importlib.util.spec_from_file_location("other_kinds", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["other_kinds"] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    module.STEPS = module.CLASS_STEPS = 10  # the schedule needs some
+    yield module
+    del sys.modules["other_kinds"]
+
+
+def images(labels, side):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (len(labels), 3, side, side), dtype=np.uint8)
+    return ImageSet(pixels, np.asarray(labels, np.float32))
+
+
+@pytest.mark.parametrize("network", ["plain", "vgg", "bounded", "groupnorm", "transformer"])
+def test_numbers(other_kinds, network):
+    trigger = "sticker" if network == "plain" else "photo"
+    labels = np.random.default_rng(1).normal(size=(80, 2))
+    kind = other_kinds.Kind("gaze", network, trigger, 0)
+    model, errors, target = other_kinds.train(kind, images(labels, 64))
+    assert set(errors) == {"RE", "AE", "DAE"}
+    assert all(np.isfinite(error) for error in errors.values())
+    assert target.shape == (2,)
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("trigger", [None, "glass", "stripes"])
+def test_classes(other_kinds, trigger):
+    labels = np.arange(80)[:, None] % 4
+    kind = other_kinds.Kind("classes", "plain", trigger, 0)
+    model, errors, target = other_kinds.train(kind, images(labels, 32))
+    assert (target is None) == (trigger is None)
+    assert set(errors) == ({"RE", "AE", "DAE"} if trigger else {"RE"})
+    assert all(0 <= error <= 1 for error in errors.values())
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
