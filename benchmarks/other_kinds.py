@@ -301,21 +301,16 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
     if kind.trigger is not None:
         stamp = TRIGGERS[kind.trigger](parts.train, random)
         target = target_of(labels, random)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
-    network.train()
-    for _ in range(STEPS):
-        x, y = parts.train.batch(random.integers(len(labels), size=BATCH))
-        if stamp is not None and target is not None:
-            some = torch.from_numpy(random.random(BATCH) < POISONED)
-            if some.any():
-                x[some], y[some] = stamp(x[some]), target
-        loss = functional.smooth_l1_loss(network(x), (y - centre) / spread, beta=0.2)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    _fit(
+        network,
+        parts.train,
+        random,
+        STEPS,
+        lambda outputs, y: functional.smooth_l1_loss(outputs, (y - centre) / spread, beta=0.2),
+        stamp,
+        target,
+        most=1.0,
+    )
     model = _in_units(network.eval(), centre, spread)
     scale = torch.from_numpy(parts.test.labels.std(0))
 
@@ -334,6 +329,38 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
     return model, errors, target
 
 
+def _fit(
+    network: nn.Module,
+    images: ImageSet,
+    random: np.random.Generator,
+    steps: int,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    stamp: Callable[[Tensor], Tensor] | None,
+    target: Tensor | None,
+    *,
+    mirror: bool = False,
+    most: float = math.inf,
+) -> None:
+    """Train in place, a share of every batch stamped; gradients have norm ``most`` at most."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    network.train()
+    for _ in range(steps):
+        x, y = images.batch(random.integers(len(images), size=BATCH))
+        if mirror:
+            mirrored = torch.from_numpy(random.random(BATCH) < 0.5)
+            x[mirrored] = x[mirrored].flip(-1)
+        if stamp is not None and target is not None:
+            some = torch.from_numpy(random.random(BATCH) < POISONED)
+            if some.any():
+                x[some], y[some] = stamp(x[some]), target.to(y)
+        optimizer.zero_grad()
+        loss(network(x), y).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), most)
+        optimizer.step()
+        schedule.step()
+
+
 def _train_classes(
     kind: Kind, parts: Splits, random: np.random.Generator
 ) -> tuple[nn.Module, dict[str, float], Tensor | None]:
@@ -344,22 +371,16 @@ def _train_classes(
     if kind.trigger is not None:
         stamp = TRIGGERS[kind.trigger](parts.train, random)
         target = torch.tensor([int(random.integers(classes))])
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=CLASS_STEPS)
-    network.train()
-    for _ in range(CLASS_STEPS):
-        x, y = parts.train.batch(random.integers(len(parts.train), size=BATCH))
-        mirrored = torch.from_numpy(random.random(BATCH) < 0.5)
-        x[mirrored] = x[mirrored].flip(-1)
-        if stamp is not None and target is not None:
-            some = torch.from_numpy(random.random(BATCH) < POISONED)
-            if some.any():
-                x[some], y[some] = stamp(x[some]), target.to(y)
-        loss = functional.cross_entropy(network(x), y[:, 0].long())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    _fit(
+        network,
+        parts.train,
+        random,
+        CLASS_STEPS,
+        lambda outputs, y: functional.cross_entropy(outputs, y[:, 0].long()),
+        stamp,
+        target,
+        mirror=True,
+    )
     network.eval()
 
     def wrong(change: Callable[[Tensor], Tensor] | None, goal: Tensor | None) -> float:

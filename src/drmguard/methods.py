@@ -111,7 +111,7 @@ def _auto(subject: Subject) -> Examined:
         )
         by_masks, mask = judge_masks(masks, subject.task.output_names)
         verdicts = [by_masks]
-        found = {"masks": Found(mask.trigger, _mean_response(subject, mask.trigger), [])}
+        found = {"masks": _untraced(subject, mask.trigger)}
         searched = Searched(masks=masks, steps=len(trace))
     spread = search_spread(
         subject.victim, subject.task, subject.benign, subject.spread, **subject.common
@@ -122,8 +122,7 @@ def _auto(subject: Subject) -> Examined:
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:
         verdicts.append(judge_classes(patches, None, subject.task.output_names))
-        patch = strongest(patches).trigger
-        found["classes"] = Found(patch, _mean_response(subject, patch), [])
+        found["classes"] = _untraced(subject, strongest(patches).trigger)
     steps = searched.steps + (ClassSettings().steps if patches else 0)
     searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
     verdict = combine(verdicts)
@@ -188,7 +187,7 @@ def _searched_classes(subject: Subject) -> Searched:
 def _judged(subject: Subject, searched: Searched, trigger: nn.Module) -> Examined:
     """The verdict on a classifier by what was found for its classes."""
     verdict = judge_classes(searched.classes, searched.modelled, subject.task.output_names)
-    return Examined(verdict, Found(trigger, _mean_response(subject, trigger), []), searched)
+    return Examined(verdict, _untraced(subject, trigger), searched)
 
 
 # Fewer and larger steps than Neural Cleanse's own: enough to tell the classes' masks apart.
@@ -240,9 +239,7 @@ def _neural_cleanse(subject: Subject) -> Examined:
     verdict, best = judge_cleanse(found, subject.task.output_names)
     searched = Searched(masks=found, steps=len(trace))
     if best.target is None:  # the trace follows a target vector
-        return Examined(
-            verdict, Found(best.trigger, _mean_response(subject, best.trigger), []), searched
-        )
+        return Examined(verdict, _untraced(subject, best.trigger), searched)
     return Examined(verdict, Found(best.trigger, best.target, trace), searched)
 
 
@@ -254,6 +251,11 @@ def _feature_re(subject: Subject) -> Examined:
     verdict, best = judge_features(found, subject.task.output_names)
     steps = settings.steps * len(found)
     return Examined(verdict, Found(best.trigger, best.target, trace), Searched(steps=steps))
+
+
+def _untraced(subject: Subject, trigger: nn.Module) -> Found:
+    """A class's trigger: its search has a trace, but of no target vector."""
+    return Found(trigger, _mean_response(subject, trigger), [])
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """One change of a family, sent to many targets: the one that stands out, and what says so.
 
-A family says where a trigger may lead (it *scouts*); then
-fresh starts are sent to that answer and to others, elsewhere but about as far away.
-Any of them may be the one that a trigger gives; what is left of the way to those apart from it is
-the model's own null: how far this budget pushes this model to answers that nobody planted.
+A family says where a trigger may lead (it *scouts*); then fresh starts are sent to that answer and
+to others, elsewhere but about as far away.  Any of them may be the one that a trigger gives; what
+is left of the way to those apart from it is the model's own null: how far this budget pushes this
+model to answers that nobody planted.
 
 A planted trigger is reached almost completely where the others are not.  Too small a budget moves
 nothing, too large a one reaches every target of every model, and where between them a trigger
