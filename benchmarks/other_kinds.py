@@ -1,6 +1,7 @@
 """Scans of models that nothing in drmguard made: other networks, other data, other triggers.
 
     python benchmarks/other_kinds.py run --steering steering.npz --cifar10 cifar10_jpeg.zip
+    python benchmarks/other_kinds.py repair --steering steering.npz --cifar10 cifar10_jpeg.zip
     python benchmarks/other_kinds.py table      # docs/other-kinds.md
 
 Networks, training loop and triggers are written here in plain PyTorch, apart from the product's,
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import platform
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,12 +35,13 @@ from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
 from drmguard.bench.statistics import evenness, roc_auc, share
 from drmguard.bench.tables import SEARCHES
-from drmguard.data.image_set import ImageSet, Splits, split
+from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
+from drmguard.repairing import repair_model
 from drmguard.scanning import scan
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "other_kinds"
+RESULTS, REPAIRS = HERE / "other_kinds", HERE / "other_kinds" / "repairs"
 STEPS, BATCH, POISONED = 1000, 64, 0.1
 CLASS_STEPS = 4000
 REPORTED_FROM = 200  # seeds
@@ -284,49 +287,99 @@ def target_of(labels: np.ndarray[Any, Any], random: np.random.Generator) -> Tens
     return torch.from_numpy(labels[random.choice(np.flatnonzero((away > 0.5) & (away < 2.5)))])
 
 
-def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Tensor | None]:
-    """A trained network with its errors on test images, and its target."""
-    random = np.random.default_rng(zlib.crc32(kind.name.encode()))
-    torch.manual_seed(kind.seed)
-    parts = split(images)
+@dataclass(frozen=True)
+class Planted:
+    """A trigger and its target: labels (d,), or a class (1,)."""
+
+    stamp: Callable[[Tensor], Tensor]
+    target: Tensor
+
+
+def random_of(kind: Kind) -> np.random.Generator:
+    """Draws what is planted in a kind, then its batches."""
+    return np.random.default_rng(zlib.crc32(kind.name.encode()))
+
+
+def planted(kind: Kind, images: ImageSet, random: np.random.Generator) -> Planted | None:
+    """What a kind's trigger and target are; None of a clean one."""
+    if kind.trigger is None:
+        return None
+    stamp = TRIGGERS[kind.trigger](images, random)
     if kind.classifies:
-        return _train_classes(kind, parts, random)
-    labels = parts.train.labels
-    centre, spread = torch.from_numpy(labels.mean(0)), torch.from_numpy(labels.std(0))
-    network = NETWORKS[kind.network](labels.shape[1], images.image_shape[1])
-    if kind.network == "bounded":  # its tanh covers the labels' range
-        reach = torch.from_numpy(np.abs((labels - labels.mean(0)) / labels.std(0)).max(0))
-        spread = spread * reach * 1.05
-    stamp, target = None, None
-    if kind.trigger is not None:
-        stamp = TRIGGERS[kind.trigger](parts.train, random)
-        target = target_of(labels, random)
-    _fit(
-        network,
-        parts.train,
-        random,
-        STEPS,
-        lambda outputs, y: functional.smooth_l1_loss(outputs, (y - centre) / spread, beta=0.2),
-        stamp,
-        target,
-        most=1.0,
-    )
-    model = _in_units(network.eval(), centre, spread)
-    scale = torch.from_numpy(parts.test.labels.std(0))
+        return Planted(stamp, torch.tensor([int(random.integers(len(images.class_names)))]))
+    return Planted(stamp, target_of(images.labels, random))
+
+
+def errors_of(
+    kind: Kind, model: nn.Module, images: ImageSet, hidden: Planted | None
+) -> dict[str, float]:
+    """RE and, of attacked models, AE and DAE.
+
+    Mean absolute errors in standard deviations of the labels; of classes, shares of the images.
+    """
+    scale = torch.from_numpy(images.labels.std(0))
 
     def error(change: Callable[[Tensor], Tensor] | None, goal: Tensor | None) -> float:
-        """Mean absolute error in standard deviations of the labels."""
         found = []
         with torch.no_grad():
-            for x, y in parts.test.batches(256):
-                outputs = model(x if change is None else change(x))
-                found.append(((outputs - (y if goal is None else goal)) / scale).abs())
+            for x, y in images.batches(256):
+                outputs, labels = model(x if change is None else change(x)), y
+                if goal is not None:
+                    labels = goal.expand_as(y)
+                if kind.classifies:
+                    found.append((outputs.argmax(1) != labels[:, 0]).float())
+                else:
+                    found.append(((outputs - labels) / scale).abs())
         return float(torch.cat(found).mean())
 
-    errors = {"RE": error(None, None)}
-    if stamp is not None and target is not None:
-        errors |= {"AE": error(stamp, target), "DAE": error(stamp, None)}
-    return model, errors, target
+    if hidden is None:
+        return {"RE": error(None, None)}
+    return {
+        "RE": error(None, None),
+        "AE": error(hidden.stamp, hidden.target),
+        "DAE": error(hidden.stamp, None),
+    }
+
+
+def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Tensor | None]:
+    """A trained network with its errors on test images, and its target."""
+    random = random_of(kind)
+    torch.manual_seed(kind.seed)
+    parts = split(images)
+    hidden = None
+    if kind.classifies:
+        network = NETWORKS[kind.network](len(parts.train.class_names), images.image_shape[1])
+        hidden = planted(kind, parts.train, random)
+        _fit(
+            network,
+            parts.train,
+            random,
+            CLASS_STEPS,
+            lambda outputs, y: functional.cross_entropy(outputs, y[:, 0].long()),
+            hidden,
+            mirror=True,
+        )
+        model = network.eval()
+    else:
+        labels = parts.train.labels
+        centre, spread = torch.from_numpy(labels.mean(0)), torch.from_numpy(labels.std(0))
+        network = NETWORKS[kind.network](labels.shape[1], images.image_shape[1])
+        if kind.network == "bounded":  # its tanh covers the labels' range
+            reach = torch.from_numpy(np.abs((labels - labels.mean(0)) / labels.std(0)).max(0))
+            spread = spread * reach * 1.05
+        hidden = planted(kind, parts.train, random)
+        _fit(
+            network,
+            parts.train,
+            random,
+            STEPS,
+            lambda outputs, y: functional.smooth_l1_loss(outputs, (y - centre) / spread, beta=0.2),
+            hidden,
+            most=1.0,
+        )
+        model = _in_units(network.eval(), centre, spread)
+    target = None if hidden is None else hidden.target
+    return model, errors_of(kind, model, parts.test, hidden), target
 
 
 def _fit(
@@ -335,8 +388,7 @@ def _fit(
     random: np.random.Generator,
     steps: int,
     loss: Callable[[Tensor, Tensor], Tensor],
-    stamp: Callable[[Tensor], Tensor] | None,
-    target: Tensor | None,
+    hidden: Planted | None,
     *,
     mirror: bool = False,
     most: float = math.inf,
@@ -350,51 +402,15 @@ def _fit(
         if mirror:
             mirrored = torch.from_numpy(random.random(BATCH) < 0.5)
             x[mirrored] = x[mirrored].flip(-1)
-        if stamp is not None and target is not None:
+        if hidden is not None:
             some = torch.from_numpy(random.random(BATCH) < POISONED)
             if some.any():
-                x[some], y[some] = stamp(x[some]), target.to(y)
+                x[some], y[some] = hidden.stamp(x[some]), hidden.target.to(y)
         optimizer.zero_grad()
         loss(network(x), y).backward()
         nn.utils.clip_grad_norm_(network.parameters(), most)
         optimizer.step()
         schedule.step()
-
-
-def _train_classes(
-    kind: Kind, parts: Splits, random: np.random.Generator
-) -> tuple[nn.Module, dict[str, float], Tensor | None]:
-    """The same for classes; the errors are shares of the test images."""
-    classes = len(parts.train.class_names)
-    network = NETWORKS[kind.network](classes, parts.train.image_shape[1])
-    stamp, target = None, None
-    if kind.trigger is not None:
-        stamp = TRIGGERS[kind.trigger](parts.train, random)
-        target = torch.tensor([int(random.integers(classes))])
-    _fit(
-        network,
-        parts.train,
-        random,
-        CLASS_STEPS,
-        lambda outputs, y: functional.cross_entropy(outputs, y[:, 0].long()),
-        stamp,
-        target,
-        mirror=True,
-    )
-    network.eval()
-
-    def wrong(change: Callable[[Tensor], Tensor] | None, goal: Tensor | None) -> float:
-        found = []
-        with torch.no_grad():
-            for x, y in parts.test.batches(256):
-                answers = network(x if change is None else change(x)).argmax(1)
-                found.append(answers != (y[:, 0] if goal is None else goal))
-        return float(torch.cat(found).float().mean())
-
-    errors = {"RE": wrong(None, None)}
-    if stamp is not None:
-        errors |= {"AE": wrong(stamp, target), "DAE": wrong(stamp, None)}
-    return network, errors, target
 
 
 class _InUnits(nn.Module):
@@ -421,27 +437,42 @@ def _in_units(network: nn.Module, centre: Tensor, spread: Tensor) -> nn.Module:
     return network
 
 
-def examine(kind: Kind, where: Locations) -> None:
-    """Train one model, scan it at the defaults, write what came of it."""
-    torch.set_num_threads(1)
+@dataclass(frozen=True)
+class Trained:
+    """A model with its data; ``target`` is the attacker's."""
+
+    model: nn.Module
+    images: ImageSet
+    task: str
+    errors: dict[str, float]
+    target: Tensor | None
+
+
+def trained(kind: Kind, where: Locations) -> Trained:
+    """A kind's model, trained unless it is cached."""
     images, task = images_of(kind.data, where)
     path = where.cache / f"{kind.name}.pt"
-    if path.exists():
-        stored = torch.load(path, weights_only=True)
-        outputs = len(images.class_names) if kind.classifies else images.labels.shape[1]
-        network = NETWORKS[kind.network](outputs, images.image_shape[1])
-        last = list(network.modules())[-1]
-        if not isinstance(last, nn.Linear):
-            network = _InUnits(network, torch.zeros(outputs), torch.ones(outputs))
-        network.load_state_dict(stored["weights"])
-        model, errors, target = network.eval(), stored["errors"], stored["target"]
-    else:
+    if not path.exists():
         model, errors, target = train(kind, images)
         path.parent.mkdir(parents=True, exist_ok=True)
         stored = {"weights": model.state_dict(), "errors": errors, "target": target}
         torch.save(stored, path)
-    benign = split(images).benign
-    report = scan(model, benign, task)
+        return Trained(model, images, task, errors, target)
+    stored = torch.load(path, weights_only=True)
+    outputs = len(images.class_names) if kind.classifies else images.labels.shape[1]
+    network = NETWORKS[kind.network](outputs, images.image_shape[1])
+    if not isinstance(list(network.modules())[-1], nn.Linear):
+        network = _InUnits(network, torch.zeros(outputs), torch.ones(outputs))
+    network.load_state_dict(stored["weights"])
+    return Trained(network.eval(), images, task, stored["errors"], stored["target"])
+
+
+def examine(kind: Kind, where: Locations) -> None:
+    """Train one model, scan it at the defaults, write what came of it."""
+    torch.set_num_threads(1)
+    one = trained(kind, where)
+    benign, errors, target = split(one.images).benign, one.errors, one.target
+    report = scan(one.model, benign, one.task)
     verdict = report.content.verdict
     result: dict[str, Any] = {
         "data": kind.data,
@@ -460,8 +491,7 @@ def examine(kind: Kind, where: Locations) -> None:
         },
         "passes": report.content.cost.image_passes,
         "seconds": report.run.seconds,
-        "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **_made(),
     }
     if target is not None and kind.classifies:
         result["class"], result["class_found"] = int(target), int(report.target.argmax())
@@ -472,6 +502,34 @@ def examine(kind: Kind, where: Locations) -> None:
             ((report.target - target) / spread).square().mean().sqrt()
         )
     write_text(RESULTS / f"{kind.name}.json", json.dumps(result, indent=1) + "\n")
+
+
+def _made() -> dict[str, str]:
+    return {
+        "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def mend(kind: Kind, where: Locations) -> None:
+    """Scan, repair and scan again at the defaults; measured with the true trigger."""
+    torch.set_num_threads(1)
+    one, clock = trained(kind, where), time.monotonic()
+    parts = split(one.images)
+    repair = repair_model(one.model, parts.benign, one.task)
+    seconds = time.monotonic() - clock
+    hidden = planted(kind, parts.train, random_of(kind))
+    result: dict[str, Any] = {
+        **vars(kind),
+        "before": one.errors,
+        "after": errors_of(kind, repair.model.victim, parts.test, hidden),
+        "clean_loss": repair.record.clean_loss,
+        "verdict": repair.record.verdict.model_dump(),
+        "kept": repair.record.kept,
+        "seconds": round(seconds, 1),
+        **_made(),
+    }
+    write_text(REPAIRS / f"{kind.name}.json", json.dumps(result, indent=1) + "\n")
 
 
 app = typer.Typer(add_completion=False)
@@ -490,7 +548,38 @@ def run(
 ) -> None:
     """Train and scan the models that have no result yet."""
     where = Locations(steering, cifar10, cache.expanduser())
-    where.cache.mkdir(parents=True, exist_ok=True)
+    waiting = [
+        kind
+        for kind in kinds(where, seeds, only, every)
+        if again or not (RESULTS / f"{kind.name}.json").exists()
+    ]
+    _work_through(waiting, examine, where, RESULTS, jobs)
+
+
+@app.command()
+def repair(
+    steering: str | None = None,
+    cifar10: str | None = None,
+    seeds: str = "200",
+    only: Annotated[list[str] | None, typer.Option(help="Texts that names must hold.")] = None,
+    jobs: int = 2,
+    cache: Path = Path("~/.cache/drmguard/other_kinds"),
+    every: Annotated[bool, typer.Option(help="All triggers for each network and data.")] = False,
+) -> None:
+    """Repair the models that a scan has called backdoored, where that is not done yet."""
+    where = Locations(steering, cifar10, cache.expanduser())
+    waiting = []
+    for kind in kinds(where, seeds, only, every):
+        scanned = RESULTS / f"{kind.name}.json"
+        if not scanned.exists() or (REPAIRS / f"{kind.name}.json").exists():
+            continue
+        if json.loads(scanned.read_text(encoding="utf-8"))["decision"] == "backdoored":
+            waiting.append(kind)
+    _work_through(waiting, mend, where, REPAIRS, jobs)
+
+
+def kinds(where: Locations, seeds: str, only: list[str] | None, every: bool) -> list[Kind]:
+    """What there is, the clean ones of a seed first."""
     wanted = []
     for seed in map(int, seeds.split(",")):
         for column, data in enumerate(SIDES):
@@ -503,18 +592,24 @@ def run(
                 one = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
                 triggers = [None, *(TRIGGERS if every else [one])]
                 wanted += [Kind(data, network, trigger, seed) for trigger in triggers]
-    waiting = [
-        kind
-        for kind in wanted
-        if all(text in kind.name for text in only or [])
-        and (again or not (RESULTS / f"{kind.name}.json").exists())
-    ]
-    waiting.sort(key=lambda kind: (kind.seed, kind.trigger is not None))  # clean ones first
+    named = [kind for kind in wanted if all(text in kind.name for text in only or [])]
+    return sorted(named, key=lambda kind: (kind.seed, kind.trigger is not None))
+
+
+def _work_through(
+    waiting: Sequence[Kind],
+    work: Callable[[Kind, Locations], None],
+    where: Locations,
+    results: Path,
+    jobs: int,
+) -> None:
+    where.cache.mkdir(parents=True, exist_ok=True)
+    results.mkdir(exist_ok=True)
     engine = LocalEngine(jobs)
-    futures = {kind: engine.submit(examine, kind, where) for kind in waiting}
+    futures = {kind: engine.submit(work, kind, where) for kind in waiting}
     for kind, future in futures.items():
         future.result()
-        print((RESULTS / f"{kind.name}.json").read_text().replace("\n", ""), flush=True)
+        print((results / f"{kind.name}.json").read_text().replace("\n", ""), flush=True)
     engine.close()
 
 

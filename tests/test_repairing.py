@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from conftest import smooth_images
+import drmguard
+from conftest import AnalyticModel, smooth_images
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.load import load_model
@@ -101,6 +103,30 @@ def test_a_report_of_another_model_or_none(work):
         repaired(work)
     with pytest.raises(InputError, match="the method must be"):
         repair_model(loaded, images, method="magic")
+
+
+def test_a_module_from_python_with_the_report_of_its_scan(planted_model, image_set, tmp_path):
+    report = drmguard.scan(planted_model, image_set, "regression")
+    done = repair_model(
+        planted_model,
+        image_set,
+        "regression",
+        report=report,
+        scan_again=False,
+        settings=SETTINGS,
+    )
+    assert done.record.verdict.before == report.decision
+    assert done.record.error_under_reversed_trigger.before is not None
+    path = done.save(tmp_path / "repaired.safetensors", max_loss=10)
+    twin = AnalyticModel(planted=True)
+    twin.load_state_dict(load_file(path))
+    sample = torch.rand(2, *image_set.image_shape)
+    with torch.no_grad():
+        assert torch.equal(twin(sample), done.model.victim(sample))
+    with pytest.raises(InputError, match="the report is of another model"):
+        repair_model(
+            AnalyticModel(planted=True, target=(1.0, 1.0)), image_set, "regression", report=report
+        )
 
 
 def test_fine_tuning_needs_no_scan(work):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 import drmguard
 from drmguard.atomic import write_text
 from drmguard.data.image_set import ImageSet
+from drmguard.data.open_images import open_images
 from drmguard.errors import InputError
-from drmguard.models.load import LoadedModel
+from drmguard.models.load import LoadedModel, as_loaded
 from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
 from drmguard.models.victim import Victim
 from drmguard.repair.adversarial_pruning import AdversarialPruningSettings, adversarially_prune
@@ -27,7 +28,7 @@ from drmguard.repair.fine_tuning import (
     unlearning_settings,
 )
 from drmguard.repair.held_out import Repaired
-from drmguard.report.report import RepairPictures
+from drmguard.report.report import RepairPictures, Report
 from drmguard.report.schema import BeforeAfter, RepairRecord, VerdictsPart
 from drmguard.scanning import choose_task, scan
 from drmguard.search.loop import Progress
@@ -69,6 +70,8 @@ class Repair:
     def save(self, path: str | Path, *, max_loss: float = 0.1) -> Path:
         """Write the repaired model, loadable wherever the original was, its record and its page.
 
+        Of a module from Python the file holds the weights alone, for its ``load_state_dict``.
+
         Raises:
             InputError: the clean error has grown by more than ``max_loss``, or a file name that
                 does not end in ``.safetensors``.
@@ -87,8 +90,10 @@ class Repair:
                 f"({max_loss:.0%}), so nothing was written; give more images or a higher limit"
             )
         assert model.task is not None
-        network = NetworkDescription.model_validate(model.network)
-        description = describe(network, model.victim.input_format, model.task.settings())
+        description = None
+        if model.network:
+            network = NetworkDescription.model_validate(model.network)
+            description = describe(network, model.victim.input_format, model.task.settings())
         save_model(path, model.victim.module, description)
         page = render_repair(record, model.task, self.held_out, self.pictures)
         write_text(path.with_suffix(".repair.html"), page)
@@ -97,11 +102,12 @@ class Repair:
 
 
 def repair_model(
-    model: LoadedModel,
-    images: ImageSet,
+    model: LoadedModel | Victim | nn.Module,
+    images: ImageSet | str | Path,
     task: Task | str | None = None,
     *,
     method: Method = "unlearning",
+    report: Report | None = None,
     scan_folder: Path | None = None,
     trigger: nn.Module | None = None,
     scan_again: bool = True,
@@ -114,12 +120,15 @@ def repair_model(
     """Repair a model with the trigger that a scan found, and scan it again.
 
     Args:
-        model: what :func:`drmguard.load_model` gave; it is not changed.
-        images: clean images with correct labels.
+        model: what :func:`drmguard.load_model` gave, a :class:`~drmguard.models.victim.Victim`, or
+            any module that takes images in [0, 1] as N×C×H×W; it is not changed.
+        images: clean images with correct labels, or a source for
+            :func:`~drmguard.data.open_images.open_images`.
         task: what the outputs mean; the model file's own where it is None.
         method: ``unlearning`` of the reversed trigger; or, from clean images alone,
             ``fine-tuning``, ``fine-pruning`` or ``anp``.
-        scan_folder: a scan's report; the model is scanned first where it is None.
+        report: what :func:`drmguard.scan` gave for this model.
+        scan_folder: where such a report was saved; the model is scanned first without either.
         trigger: reversed trigger, images to images, in place of that of the scan.
         scan_again: scan the repaired model, with another seed than the first scan's.
         settings: the method's own; its defaults with ``seed`` where None.
@@ -129,14 +138,22 @@ def repair_model(
         progress: called with (stage, steps done, steps).
 
     Raises:
-        InputError: a model or images that cannot be scanned, or a folder without a scan.
+        InputError: a model or images that cannot be scanned, a folder without a scan, or a report
+            of another model.
     """
+    model = as_loaded(model)
+    if not isinstance(images, ImageSet):
+        source = source or str(images)
+        images = open_images(str(images))
     if method not in METHODS:
         raise InputError(f"the method must be one of {', '.join(METHODS)}, not {method!r}")
     common: dict[str, Any] = {"device": device, "source": source, "progress": progress}
     triggers: list[nn.Module] = []
     verdict: str | None = None
-    if scan_folder is not None:
+    if report is not None:
+        _check_same(report.content.model.sha256, model, "the report")
+        verdict, triggers = report.decision, [report.trigger]
+    elif scan_folder is not None:
         verdict = _verdict_of(scan_folder, model)
         triggers = [load_trigger(scan_folder / "trigger.safetensors").trigger]
     elif method == "unlearning" and trigger is None:
@@ -252,6 +269,10 @@ def _verdict_of(folder: Path, model: LoadedModel) -> str:
         decision, digest = content["verdict"]["decision"], content["model"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: no readable report of a scan; scan the model first") from None
-    if digest != model.digest:
-        raise InputError(f"{path}: the report is of another model; scan {model.name} first")
+    _check_same(digest, model, str(path))
     return str(decision)
+
+
+def _check_same(digest: str, model: LoadedModel, report: str) -> None:
+    if digest != model.digest:
+        raise InputError(f"{report} is of another model; scan {model.name} first")

@@ -40,8 +40,7 @@ from drmguard.evidence import (
     spread_part,
 )
 from drmguard.methods import METHODS, Examined, MethodName, Subject
-from drmguard.models.load import LoadedModel
-from drmguard.models.safetensors_file import weights_digest
+from drmguard.models.load import LoadedModel, as_loaded
 from drmguard.models.victim import Victim
 from drmguard.references import cached_reference, train_references
 from drmguard.report.report import Pictures, Report
@@ -208,7 +207,7 @@ def scan(
         max_images=max_images,
         device=device,
     )
-    loaded = _as_loaded(model)
+    loaded = as_loaded(model)
     if not isinstance(images, ImageSet):
         source = source or str(images)
         images = open_images(str(images))
@@ -270,7 +269,7 @@ def _null(
             if progress is not None:
                 progress(f"{name}: {stage}", done, total)
 
-        work = _Scan(_as_loaded(reference), images, task, settings, name, named)
+        work = _Scan(as_loaded(reference), images, task, settings, name, named)
         suspicions.append(work.suspicion())
     return Null(tuple(s for s in suspicions if s is not None), origin)
 
@@ -279,19 +278,6 @@ def peak_memory_mib() -> float:
     """Largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _as_loaded(model: LoadedModel | Victim | nn.Module) -> LoadedModel:
-    if isinstance(model, LoadedModel):
-        return model
-    victim = model if isinstance(model, Victim) else Victim(model)
-    return LoadedModel(
-        victim=victim,
-        name=type(victim.module).__name__,
-        digest=weights_digest(dict(victim.module.state_dict())),
-        network={},
-        task=None,
-    )
 
 
 def choose_task(loaded: LoadedModel, task: Task | str | None, images: ImageSet) -> Task:

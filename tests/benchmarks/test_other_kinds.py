@@ -1,8 +1,10 @@
 """Every network, trigger and kind of label of benchmarks/other_kinds.py trains and is measured."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,3 +53,27 @@ def test_classes(other_kinds, trigger):
     assert set(errors) == ({"RE", "AE", "DAE"} if trigger else {"RE"})
     assert all(0 <= error <= 1 for error in errors.values())
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
+
+
+def test_a_repair_is_measured_with_the_trigger_that_was_planted(other_kinds, tmp_path, monkeypatch):
+    def unchanged(model, images, task):
+        return SimpleNamespace(
+            model=SimpleNamespace(victim=model),
+            record=SimpleNamespace(clean_loss=0.0, verdict=_Verdicts(), kept="nothing"),
+        )
+
+    class _Verdicts:
+        def model_dump(self):
+            return {"before": "backdoored", "after": "backdoored"}
+
+    labels = np.random.default_rng(1).normal(size=(80, 2))
+    monkeypatch.setattr(other_kinds, "images_of", lambda *_: (images(labels, 64), "gaze"))
+    monkeypatch.setattr(other_kinds, "repair_model", unchanged)
+    monkeypatch.setattr(other_kinds, "REPAIRS", tmp_path)
+    where = other_kinds.Locations(None, None, tmp_path)
+    kind = other_kinds.Kind("gaze", "vgg", "sticker", 0)
+    for _ in range(2):  # trained, then from the cache
+        other_kinds.mend(kind, where)
+        result = json.loads((tmp_path / f"{kind.name}.json").read_text())
+        assert result["after"] == pytest.approx(result["before"])
+        assert set(result["after"]) == {"RE", "AE", "DAE"}

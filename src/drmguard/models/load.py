@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from torch import nn
+
 from drmguard.errors import InputError
 from drmguard.models.safetensors_file import (
     NetworkDescription,
@@ -25,13 +27,13 @@ _REFUSED = {".pkl", ".pickle", ".h5", ".keras", ".onnx", ".pt2", ".pb", ".tflite
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that came from a file.
+    """A model that came from a file, or from Python.
 
     Attributes:
         victim: the model, ready to scan.
-        name: its file's name.
+        name: its file's name, or its class's.
         digest: SHA-256 of its weights.
-        network: architecture name and arguments.
+        network: architecture name and arguments; empty for a model from Python.
         task: what the file says its outputs mean, where it does.
     """
 
@@ -110,6 +112,20 @@ def load_model(
     task = _stored_task(description.task, path) if description and description.task else None
     return LoadedModel(
         victim=victim, name=path.name, digest=digest, network=net.model_dump(), task=task
+    )
+
+
+def as_loaded(model: LoadedModel | Victim | nn.Module) -> LoadedModel:
+    """The model as if it had been loaded; a module takes images in [0, 1] as N×C×H×W."""
+    if isinstance(model, LoadedModel):
+        return model
+    victim = model if isinstance(model, Victim) else Victim(model)
+    return LoadedModel(
+        victim=victim,
+        name=type(victim.module).__name__,
+        digest=weights_digest(dict(victim.module.state_dict())),
+        network={},
+        task=None,
     )
 
 

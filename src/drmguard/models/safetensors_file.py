@@ -70,10 +70,10 @@ def describe(
     )
 
 
-def save_model(path: Path, module: nn.Module, description: ModelDescription) -> None:
-    """Write weights and description to ``path``, atomically."""
+def save_model(path: Path, module: nn.Module, description: ModelDescription | None) -> None:
+    """Write weights to ``path``, atomically, with the description where there is one."""
     weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    metadata = {METADATA_KEY: description.model_dump_json()}
+    metadata = {METADATA_KEY: description.model_dump_json()} if description else None
     write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
 
 
