@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,20 @@ from drmguard.bench.cell import Cell
 from drmguard.bench.mesa_page import mesa_page
 from drmguard.bench.published import reported
 from drmguard.bench.published_page import published_sections
+from drmguard.bench.repair_page import repair_page
+from drmguard.bench.result_groups import (
+    ATTACKS,
+    grouped,
+    in_digits,
+    mean_of,
+    ordered,
+    settings_of,
+    subject_of,
+    title_of,
+)
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite
 
-_ATTACKS = (
-    *("clean", "badnets", "blend", "sig", "clean-label", "wanet", "input-aware"),
-    *("adaptive-wanet", "multi-target-wanet", "offset", "jitter"),
-)
 _INTRODUCTION = """# Benchmark
 
 Each published table of DRMGuard (arXiv 2411.04811) beside our own measurement. The published
@@ -86,18 +92,22 @@ SEARCHES = ("places", "blend", "conditional", "wave", "warp", "patch")
 
 
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
-    """Write ``benchmark.md``, its plots, ``attacks.md`` and the suites' pages under ``docs``.
+    """Write ``benchmark.md``, its plots, ``attacks.md`` and the other pages under ``docs``.
 
     Only results of the suites' cells are shown: what a changed setting has left behind is not.
     The same results give the same bytes.
     """
+    done_of = {
+        suite.name: [r for r in _of([suite], results) if r.status == "done"] for suite in suites
+    }
     for name, introduction in _PAGES.items():
-        own = _of([suite for suite in suites if suite.name == name], results)
-        if done := [result for result in own if result.status == "done"]:
+        if done := done_of.get(name):
             write_text(docs / f"{name}.md", _models_page(introduction, done))
     covered = _coverage(suites, results)
     if mesa := mesa_page([r for r in _of(suites, results) if r.status == "done"], docs):
         write_text(docs / "mesa.md", mesa)
+    if repairs := repair_page(done_of):
+        write_text(docs / "repairs.md", repairs)
     results = _of([suite for suite in suites if suite.name not in _PAGES], results)
     done = [result for result in results if result.status == "done"]
     scans = [result for result in done if result.cell.work == "scan"]
@@ -109,7 +119,6 @@ def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path)
     text += _identification_tables(scans)
     text += _parts_table(scans)
     text += _scan_table(scans)
-    text += _repair_tables([r for r in done if r.cell.work == "repair"])
     failed = [result for result in results if result.status == "failed"]
     if failed:
         text.append("## Failed cells\n")
@@ -126,10 +135,9 @@ def _of(suites: Sequence[Suite], results: Sequence[Result]) -> list[Result]:
 
 
 def _models_page(introduction: str, done: Sequence[Result]) -> str:
-    """What each method decides, every model with its settings, and its repairs."""
+    """What each method decides, and every model with its settings."""
     scans = [r for r in done if r.cell.work == "scan"]
     text = [introduction, *_identification_tables(scans), *_p_values(scans), *_every_model(done)]
-    text += _repair_tables([r for r in done if r.cell.work == "repair"])
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -147,11 +155,11 @@ def _p_values(scans: Sequence[Result]) -> list[str]:
         "| data | n | up to .05 | up to .1 | median | even |",
         "|---|---|---|---|---|---|",
     ]
-    groups = _grouped(clean, lambda cell: (cell.model.data.name,))
+    groups = grouped(clean, lambda cell: (cell.model.data.name,))
     for name, some in [*((name, rows) for (name,), rows in sorted(groups.items())), ("all", clean)]:
         values = [r.measured["p_value"] for r in some]
         low = [str(sum(value <= bound for value in values)) for bound in (0.05, 0.1)]
-        shown = [_shown(statistics.median(values), 2), _shown(evenness(values), 2)]
+        shown = [in_digits(statistics.median(values), 2), in_digits(evenness(values), 2)]
         text.append(f"| {' | '.join([name, str(len(values)), *low, *shown])} |")
     return [*text, ""]
 
@@ -159,7 +167,7 @@ def _p_values(scans: Sequence[Result]) -> list[str]:
 def _every_model(done: Sequence[Result]) -> list[str]:
     """Every model: its settings, how well its attack takes, and what ``auto`` says of it."""
     verdicts: dict[str, list[Result]] = {}
-    for r in sorted(done, key=lambda r: _settings(r.cell)):
+    for r in sorted(done, key=lambda r: settings_of(r.cell)):
         if (r.cell.work, r.cell.method) == ("scan", "auto"):
             verdicts.setdefault(r.cell.model.key, []).append(r)
     text = [
@@ -173,7 +181,7 @@ def _every_model(done: Sequence[Result]) -> list[str]:
     rows = []
     for result in (r for r in done if r.cell.work == "train"):
         rows += [_model_row(result, scan) for scan in verdicts.get(result.cell.model.key, [None])]
-    order = {name: number for number, name in enumerate(_ATTACKS)}
+    order = {name: number for number, name in enumerate(ATTACKS)}
     rows.sort(key=lambda row: (row[0], order.get(row[2], 99), row[3], row[1]))
     return [*text, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
@@ -186,22 +194,22 @@ def _model_row(trained: Result, scan: Result | None) -> tuple[str, ...]:
     # An attack's steps are the suite's; a clean model's say whether it is trained to the end.
     told = model.arguments if model.attack else model.training
     words = [f"{k} {_in_short(v)}" for k, v in sorted(told.items())]
-    words += [_settings(scan.cell)] if scan and scan.cell.settings else []
+    words += [settings_of(scan.cell)] if scan and scan.cell.settings else []
     parts = _part_scores(found)
     return (
         *(model.data.name, model.network, model.attack or "clean", str(model.seed)),
         _in_short(model.target) if model.target else "",
         "" if model.poisoning_rate is None else f"{model.poisoning_rate:g}",
-        *(", ".join(words), _shown(m["RE"]), _shown(m.get("AE"))),
+        *(", ".join(words), in_digits(m["RE"]), in_digits(m.get("AE"))),
         f"**{decision}**" if wrong and found else decision,
         _in_thousandths(found.get("p_value")),
-        *(_shown(parts.get(part)) for part in SEARCHES),
-        _shown(found.get("target_error_sd"), 2),
+        *(in_digits(parts.get(part)) for part in SEARCHES),
+        in_digits(found.get("target_error_sd"), 2),
     )
 
 
 def _in_thousandths(p_value: float | None) -> str:
-    return "< .001" if p_value is not None and p_value < 0.001 else _shown(p_value, 2)
+    return "< .001" if p_value is not None and p_value < 0.001 else in_digits(p_value, 2)
 
 
 def _in_short(value: Any) -> str:
@@ -244,30 +252,6 @@ def _coverage(suites: Sequence[Suite], results: Iterable[Result]) -> str:
     return "\n".join([*lines, ""])
 
 
-Group = dict[tuple[Any, ...], list[Result]]
-
-
-def _grouped(results: Iterable[Result], key: Callable[[Cell], tuple[Any, ...]]) -> Group:
-    groups: Group = defaultdict(list)
-    for result in results:
-        groups[key(result.cell)].append(result)
-    return groups
-
-
-def _subject(cell: Cell) -> tuple[str, str, int]:
-    return cell.model.data.name, cell.model.network, cell.model.data.size
-
-
-def _ordered(attacks: Iterable[str]) -> list[str]:
-    order = {name: number for number, name in enumerate(_ATTACKS)}
-    return sorted(attacks, key=lambda name: (order.get(name, len(order)), name))
-
-
-def _mean(results: Iterable[Result], name: str) -> float | None:
-    values = [r.measured[name] for r in results if isinstance(r.measured.get(name), int | float)]
-    return statistics.mean(values) if values else None
-
-
 def _worse_backdoor(result: Result) -> Result:
     """Of two backdoors in one model, the figures of the one that takes worse."""
     m = result.measured
@@ -277,14 +261,10 @@ def _worse_backdoor(result: Result) -> Result:
     return result.model_copy(update={"measured": {**m, **{n: m[f"{n}_2"] for n in names}}})
 
 
-def _shown(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}g}"
-
-
 def _attacks_page(done: Sequence[Result], docs: Path) -> str:
     """``attacks.md``: what each attack does to each task, and the pictures that are there."""
     text = [_ATTACKS_INTRODUCTION, *_attack_tables([r for r in done if r.cell.work == "train"])]
-    pictures = [name for name in _ATTACKS if (docs / "attacks" / f"{name}.png").is_file()]
+    pictures = [name for name in ATTACKS if (docs / "attacks" / f"{name}.png").is_file()]
     if pictures:
         text.append(
             "## Pictures\n\nBenign, poisoned, and difference (×3 around grey); three images of "
@@ -296,60 +276,55 @@ def _attacks_page(done: Sequence[Result], docs: Path) -> str:
 
 def _attack_tables(results: Sequence[Result]) -> list[str]:
     text = []
-    for subject, group in sorted(_grouped(results, _subject).items()):
-        by_attack = _grouped(group, lambda cell: (cell.model.attack or "clean",))
-        clean = _mean(by_attack.get(("clean",), []), "RE")
+    for subject, group in sorted(grouped(results, subject_of).items()):
+        by_attack = grouped(group, lambda cell: (cell.model.attack or "clean",))
+        clean = mean_of(by_attack.get(("clean",), []), "RE")
         text += [
-            f"## Attacks: {_title(subject)} (Tables 1, 10, 14, 15)\n",
+            f"## Attacks: {title_of(subject)} (Tables 1, 10, 14, 15)\n",
             f"Unit of the errors: {group[0].measured.get('error_unit') or 'that of the label'}. "
             "ΔRE is against the clean models' mean.\n",
             "| attack | n | AE | RE | ΔRE | DAE | RAV | RNV | published AE / RE | RAV / RNV |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for attack in _ordered(name for (name,) in by_attack):
+        for attack in ordered(name for (name,) in by_attack):
             rows = [_worse_backdoor(result) for result in by_attack[(attack,)]]
-            error = _mean(rows, "RE")
+            error = mean_of(rows, "RE")
             growth = "" if clean is None or error is None else f"{error / clean - 1:+.0%}"
             known = reported(rows[0].cell)
             pairs = [
-                " / ".join(_shown(known.get(name)) for name in names)
+                " / ".join(in_digits(known.get(name)) for name in names)
                 for names in (("AE", "RE"), ("RAV", "RNV"))
             ]
             cells = (
-                *(attack, str(len(rows)), _shown(_mean(rows, "AE")), _shown(error)),
+                *(attack, str(len(rows)), in_digits(mean_of(rows, "AE")), in_digits(error)),
                 "" if attack == "clean" else growth,
-                *(_shown(_mean(rows, name)) for name in ("DAE", "RAV", "RNV")),
+                *(in_digits(mean_of(rows, name)) for name in ("DAE", "RAV", "RNV")),
                 *pairs,
             )
             text.append(f"| {' | '.join(cells)} |")
         text += ["", "```console"]
         text += [
             by_attack[(attack,)][0].cell.model.command()
-            for attack in _ordered(name for (name,) in by_attack)
+            for attack in ordered(name for (name,) in by_attack)
         ]
         text += ["```", ""]
     return text
-
-
-def _title(subject: tuple[str, str, int]) -> str:
-    data, network, size = subject
-    return f"{data}, {network} at {size}×{size}"
 
 
 def _identification_tables(results: Sequence[Result]) -> list[str]:
     from drmguard.bench.statistics import accuracy, scans_auc
 
     def kind(cell: Cell) -> tuple[Any, ...]:
-        return (*_subject(cell), cell.method, _settings(cell))
+        return (*subject_of(cell), cell.method, settings_of(cell))
 
     text = []
-    for key, group in sorted(_grouped(results, kind).items(), key=lambda pair: str(pair[0])):
+    for key, group in sorted(grouped(results, kind).items(), key=lambda pair: str(pair[0])):
         *subject, method, settings = key
         with_settings = f", {settings}" if settings else ""
         clean = [r for r in group if r.cell.model.attack is None]
         cleared = sum(r.measured["decision"] == "clean" for r in clean)
         text += [
-            f"## Identification: {_title(tuple(subject))}, method {method}{with_settings}\n",
+            f"## Identification: {title_of(tuple(subject))}, method {method}{with_settings}\n",
             f"The same {len(clean)} clean model(s) stand beside every attack. An inconclusive "
             "verdict counts as wrong on both sides (column *?*); a method without a threshold "
             "has no accuracy.\n",
@@ -357,8 +332,8 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
             "| seconds | passes |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        by_attack = _grouped(group, lambda cell: (cell.model.attack or "clean",))
-        attacks = [name for name in _ordered(n for (n,) in by_attack) if name != "clean"]
+        by_attack = grouped(group, lambda cell: (cell.model.attack or "clean",))
+        attacks = [name for name in ordered(n for (n,) in by_attack) if name != "clean"]
         attacked = [r for r in group if r.cell.model.attack is not None]
         for name in [*attacks, "all"]:
             rows = attacked if name == "all" else by_attack[(name,)]
@@ -376,8 +351,8 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
                 *(name, f"{len(rows)} + {len(clean)}", str(found), str(flagged), str(missed)),
                 *(str(cleared), str(unsure)),
                 f"{right.value:.0%} ({right.low:.0%}–{right.high:.0%})" if decides else "–",
-                *(area, _shown(_mean(rows, "target_error_sd"), 2)),
-                _shown(statistics.mean(r.seconds or math.nan for r in [*rows, *clean])),
+                *(area, in_digits(mean_of(rows, "target_error_sd"), 2)),
+                in_digits(statistics.mean(r.seconds or math.nan for r in [*rows, *clean])),
                 f"{statistics.mean(r.measured['passes'] for r in [*rows, *clean]):,.0f}",
             )
             text.append(f"| {' | '.join(cells)} |")
@@ -409,9 +384,9 @@ def _parts_table(scans: Sequence[Result]) -> list[str]:
         f"| data | attack | n | {' | '.join(f'{part} | only' for part in SEARCHES)} |",
         f"|{'---|' * (3 + 2 * len(SEARCHES))}",
     ]
-    groups = _grouped(scans, lambda cell: (cell.model.data.name, cell.model.attack or "clean"))
+    groups = grouped(scans, lambda cell: (cell.model.data.name, cell.model.attack or "clean"))
     for data in sorted({data for data, _ in groups}):
-        for attack in _ordered(name for where, name in groups if where == data):
+        for attack in ordered(name for where, name in groups if where == data):
             rows = groups[data, attack]
             flags = [_flagging(result) for result in rows]
             counts = []
@@ -421,13 +396,6 @@ def _parts_table(scans: Sequence[Result]) -> list[str]:
                 counts.append(sum(part in flagged and not flagged & others for flagged in flags))
             text.append(f"| {data} | {attack} | {len(rows)} | {' | '.join(map(str, counts))} |")
     return [*text, ""]
-
-
-def _settings(cell: Cell) -> str:
-    """A cell's settings in words."""
-    own = {k: v for k, v in cell.settings.items() if k not in ("constants", "scan_again")}
-    both = {**own, **cell.settings.get("constants", {})}
-    return ", ".join(f"{name} {value}" for name, value in sorted(both.items()))
 
 
 def _scan_table(scans: Sequence[Result]) -> list[str]:
@@ -451,39 +419,11 @@ def _scan_table(scans: Sequence[Result]) -> list[str]:
         rows.append(
             (
                 *(model.data.name, model.network, attack, str(model.seed), str(cell.method)),
-                *(_settings(cell), f"**{m['decision']}**" if wrong else m["decision"]),
-                *(str(m.get("search", "–")), _shown(m["suspicion"])),
-                *(_shown(m.get("target_error_sd"), 2), _shown(result.seconds)),
+                *(settings_of(cell), f"**{m['decision']}**" if wrong else m["decision"]),
+                *(str(m.get("search", "–")), in_digits(m["suspicion"])),
+                *(in_digits(m.get("target_error_sd"), 2), in_digits(result.seconds)),
             )
         )
-    order = {name: number for number, name in enumerate(_ATTACKS)}
+    order = {name: number for number, name in enumerate(ATTACKS)}
     rows.sort(key=lambda row: (row[0], row[1], order.get(row[2], 99), *row[2:6]))
     return [*text, *(f"| {' | '.join(row)} |" for row in rows), ""]
-
-
-def _repair_tables(results: Sequence[Result]) -> list[str]:
-    text = []
-    for subject, group in sorted(_grouped(results, _subject).items()):
-        text += [
-            f"## Repair: {_title(subject)}\n",
-            "With the true triggers, on test images: AE should grow to the clean model's own "
-            "distance from the target (DAE before, about), DAE should fall to RE.\n",
-            "| attack | method | settings | n | AE | DAE | RE | seconds |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        rows = _grouped(
-            group, lambda cell: (cell.model.attack or "clean", cell.method, _settings(cell))
-        )
-        for attack in _ordered({name for name, *_ in rows}):
-            for key in sorted(key for key in rows if key[0] == attack):
-                some = rows[key]
-                both = [
-                    f"{_shown(_mean(some, f'{name}.before'))} → "
-                    f"{_shown(_mean(some, f'{name}.after'))}"
-                    for name in ("AE", "DAE", "RE")
-                ]
-                seconds = _shown(statistics.mean(r.seconds or math.nan for r in some))
-                cells = (*key, str(len(some)), *both, seconds)
-                text.append(f"| {' | '.join(cells)} |")
-        text.append("")
-    return text

@@ -1,0 +1,132 @@
+"""docs/repairs.md: what repairs leave of the backdoor and of the model, from results alone."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from drmguard.bench.result_groups import (
+    grouped,
+    in_digits,
+    ordered,
+    settings_of,
+    subject_of,
+    title_of,
+)
+from drmguard.bench.store import Result
+
+_INTRODUCTION = """# Repairs
+
+What each repair leaves, with the *true* trigger, on test images: means over *n* models, before →
+after. AE is the error to the attacker's target and should grow to the clean model's own distance
+from it; DAE, the error to the correct label under the trigger, should fall; RE is the clean error.
+The *clean model* is the one from which the attack's training started (for Clean Label, one of the
+same seed): under the same trigger it has a DAE of its own, since a warp, a blend or a patch on the
+eyes hides some of what there is to see. No repair knows the true trigger. What the columns ask for:
+DAE ≤ 1.5 times the clean model's RE; AE ≥ 90 % of the clean model's; RE at most 5 % above that
+before. *Kept* is RE after over the clean model's: attacked models, fine-tuned longer, often begin
+below it.
+
+Of classifiers AE, DAE and RE are shares of the images. How the methods work: [repair](repair.md);
+published figures stand in [the benchmark](benchmark.md) (Tables 5, 6, 13 and 15). Seconds were
+measured with two or three jobs on two cores. Written by `drmguard bench run zoo --only repair` (and
+of the other suites) and `drmguard bench tables`.
+"""
+
+
+_SUITES = {
+    "zoo": "Models that no choice was made on",
+    "hard": "What is hard",
+    "mesa": "Classifiers",
+    "small": "Models that unlearning was developed on",
+}
+
+
+def repair_page(done: Mapping[str, Sequence[Result]]) -> str:
+    """The page, of each suite's results; empty where nothing has been repaired."""
+    text: list[str] = []
+    for suite, title in _SUITES.items():
+        repairs = [r for r in done.get(suite, ()) if r.cell.work == "repair"]
+        if repairs:
+            text.append(f"## {title} (suite `{suite}`)\n")
+        for subject, group in sorted(grouped(repairs, subject_of).items()):
+            text += [f"### {title_of(subject)}\n", *_means(group)]
+        text += _every_repair(repairs)
+    return "\n".join([_INTRODUCTION, *text]).rstrip() + "\n" if text else ""
+
+
+def _means(group: Sequence[Result]) -> list[str]:
+    text = [
+        "| attack | method | settings | n | AE | DAE | RE | DAE ÷ clean model's RE | … DAE "
+        "| AE ÷ clean model's | RE ÷ before | kept | seconds |",
+        f"|{'---|' * 13}",
+    ]
+    rows = grouped(
+        group, lambda cell: (cell.model.attack or "clean", cell.method, settings_of(cell))
+    )
+    for attack in ordered({name for name, *_ in rows}):
+        for key in sorted(key for key in rows if key[0] == attack):
+            some = rows[key]
+            seconds = in_digits(statistics.mean(r.seconds or math.nan for r in some))
+            cells = (*key, str(len(some)), *_before_after(some), *_ratios(some), seconds)
+            text.append(f"| {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+def _every_repair(repairs: Sequence[Result]) -> list[str]:
+    if not repairs:
+        return []
+    text = [
+        "### Every repair\n",
+        "| data | network | attack | seed | method | settings | AE | DAE | RE "
+        "| DAE ÷ clean model's RE | … DAE | AE ÷ clean model's | RE ÷ before | kept |",
+        f"|{'---|' * 14}",
+    ]
+    for (data, network, _), group in sorted(grouped(repairs, subject_of).items()):
+        by_attack = grouped(group, lambda cell: (cell.model.attack or "clean",))
+        for attack in ordered(name for (name,) in by_attack):
+            rows = [
+                (
+                    *(data, network, attack, str(one.cell.model.seed), str(one.cell.method)),
+                    *(settings_of(one.cell), *_before_after([one]), *_ratios([one])),
+                )
+                for one in by_attack[(attack,)]
+            ]
+            text += [f"| {' | '.join(row)} |" for row in sorted(rows)]
+    return [*text, ""]
+
+
+def _before_after(some: Sequence[Result]) -> list[str]:
+    """AE, DAE and RE."""
+    return [
+        " → ".join(
+            in_digits(_mean(r.measured.get(f"{name}.{when}") for r in some)) for when in _BOTH
+        )
+        for name in ("AE", "DAE", "RE")
+    ]
+
+
+_BOTH = ("before", "after")
+# What is asked of a repair, as figures over others.
+_RATIOS = (
+    ("DAE.after", "RE.clean"),
+    ("DAE.after", "DAE.clean"),
+    ("AE.after", "AE.clean"),
+    ("RE.after", "RE.before"),
+    ("RE.after", "RE.clean"),
+)
+
+
+def _ratios(some: Sequence[Result]) -> list[str]:
+    """Means of each model's own ratios."""
+    shown = []
+    for above, below in _RATIOS:
+        pairs = ((r.measured.get(above), r.measured.get(below)) for r in some)
+        shown.append(in_digits(_mean(a / b if a is not None and b else None for a, b in pairs)))
+    return shown
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None

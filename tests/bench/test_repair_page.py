@@ -1,0 +1,53 @@
+"""The page of repairs: figures worked out by hand."""
+
+from drmguard.bench.cell import Cell, Data, Model
+from drmguard.bench.repair_page import repair_page
+from drmguard.bench.store import Result
+
+DATA = Data(name="g", source="rendered:gaze", task="gaze", size=64, target=(0.3, -0.35))
+
+
+def repaired(seed, attack="blend", *, clean=True, **changed):
+    cell = Cell(
+        work="repair", model=Model(data=DATA, attack=attack, seed=seed), method="unlearning"
+    )
+    figures = {
+        "AE.before": 1.0,
+        "DAE.before": 30.0,
+        "RE.before": 3.0,
+        "AE.after": 27.0,
+        "DAE.after": 6.0,
+        "RE.after": 3.3,
+    }
+    if clean:
+        figures |= {"AE.clean": 30.0, "DAE.clean": 5.0, "RE.clean": 4.0}
+    return Result(cell=cell, status="done", measured={**figures, **changed}, seconds=100.0)
+
+
+def rows(page, attack):
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines()]
+    return [line for line in lines if attack in line]
+
+
+def test_means_of_ratios_and_every_repair():
+    page = repair_page({"zoo": [repaired(22), repaired(23, **{"DAE.after": 10.0})]})
+    mean, *single = rows(page, "blend")
+    assert mean[3:] == (
+        ["2", "1 → 27", "30 → 8", "3 → 3.3", "2", "1.6", "0.9", "1.1", "0.825", "100"]
+    )
+    assert [row[3] for row in single] == ["22", "23"]
+    assert [row[9] for row in single] == ["1.5", "2.5"]
+
+
+def test_what_is_not_known_is_a_dash_and_suites_stand_apart():
+    old = repaired(20, "sig", clean=False)
+    page = repair_page({"small": [old], "zoo": [repaired(22)], "mesa": []})
+    mean, single = rows(page, "sig")
+    assert mean[7:10] == ["–", "–", "–"]
+    assert single[-2:] == ["1.1", "–"]
+    assert page.index("suite `zoo`") < page.index("suite `small`")
+    assert "suite `mesa`" not in page
+
+
+def test_no_page_without_repairs():
+    assert repair_page({"zoo": []}) == ""
