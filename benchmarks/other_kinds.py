@@ -631,6 +631,9 @@ def table() -> None:
             ]
             if some:
                 text += [f"## {part}: {title}\n", *_summary(some), *_rows(some, searches)]
+    mended = [json.loads(path.read_text(encoding="utf-8")) for path in REPAIRS.glob("*.json")]
+    if mended:
+        text += [_REPAIRS, *_repair_rows(mended)]
     write_text(HERE.parent / "docs" / "other-kinds.md", "\n".join(text).rstrip() + "\n")
 
 
@@ -649,6 +652,16 @@ An attack whose AE is above .2 did not take: there the outputs scatter about the
 little is to be found. Seeds below 200 are what the search was developed on, and its null comes
 from; no choice was made knowing the models of seeds from 200 on.
 """
+_REPAIRS = """## Repairs
+
+Models that the scan called backdoored, repaired at the defaults (`benchmarks/other_kinds.py repair`:
+scan, unlearning, and a scan with another seed) and measured with the true triggers, before → after.
+DAE before is about how far the correct labels lie from the target: AE should grow to that, DAE fall
+to RE. Nothing was chosen on these repairs. Clean models among them were called backdoored by
+mistake. Seconds are of all three together, with three jobs on two cores.
+
+| data | network | trigger | seed | AE | DAE | RE | verdict after | seconds |
+|---|---|---|---|---|---|---|---|---|"""
 _TAKEN = 0.2
 
 
@@ -701,6 +714,18 @@ def _rows(some: Sequence[dict[str, Any]], searches: Sequence[str]) -> list[str]:
         ]
         cells += [_short(one["suspicions"].get(part)) for part in searches]
         cells += [_target(one), f"{one['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _repair_rows(some: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for one in sorted(some, key=lambda o: (o["data"], o["network"], o["trigger"] or "", o["seed"])):
+        cells = [one["data"], one["network"], one["trigger"] or "clean", str(one["seed"])]
+        for name in ("AE", "DAE", "RE"):
+            both = (one[when].get(name) for when in ("before", "after"))
+            cells.append(" → ".join(_short(value) for value in both))
+        cells += [one["verdict"]["after"], f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
