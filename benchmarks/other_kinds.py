@@ -11,6 +11,7 @@ reported have seeds from 200 on.  One JSON a model; a stopped run goes on with t
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import io
 import json
@@ -519,10 +520,12 @@ def mend(kind: Kind, where: Locations) -> None:
     repair = repair_model(one.model, parts.benign, one.task)
     seconds = time.monotonic() - clock
     hidden = planted(kind, parts.train, random_of(kind))
+    clean = trained(dataclasses.replace(kind, trigger=None), where)
     result: dict[str, Any] = {
         **vars(kind),
         "before": one.errors,
         "after": errors_of(kind, repair.model.victim, parts.test, hidden),
+        "clean": errors_of(kind, clean.model, parts.test, hidden),
         "clean_loss": repair.record.clean_loss,
         "verdict": repair.record.verdict.model_dump(),
         "kept": repair.record.kept,
@@ -654,10 +657,10 @@ from; no choice was made knowing the models of seeds from 200 on.
 """
 _REPAIRS = """## Repairs
 
-Models that the scan called backdoored, repaired at the defaults (`benchmarks/other_kinds.py repair`:
-scan, unlearning, and a scan with another seed) and measured with the true triggers, before → after.
-DAE before is about how far the correct labels lie from the target: AE should grow to that, DAE fall
-to RE. Nothing was chosen on these repairs. Clean models among them were called backdoored by
+Models that the scan called backdoored, repaired at the defaults (`benchmarks/other_kinds.py
+repair`: scan, unlearning, and a scan with another seed) and measured with the true triggers, before
+→ after; in brackets what the clean model of the same network, data and seed gives under the same
+trigger: AE should grow to that, DAE fall to it. Clean models in the table were called backdoored by
 mistake. Seconds are of all three together, with three jobs on two cores.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict after | seconds |
@@ -723,8 +726,10 @@ def _repair_rows(some: Sequence[dict[str, Any]]) -> list[str]:
     for one in sorted(some, key=lambda o: (o["data"], o["network"], o["trigger"] or "", o["seed"])):
         cells = [one["data"], one["network"], one["trigger"] or "clean", str(one["seed"])]
         for name in ("AE", "DAE", "RE"):
-            both = (one[when].get(name) for when in ("before", "after"))
-            cells.append(" → ".join(_short(value) for value in both))
+            before, after, clean = (
+                _short(one[of].get(name)) for of in ("before", "after", "clean")
+            )
+            cells.append(f"{before} → {after} ({clean})")
         cells += [one["verdict"]["after"], f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]

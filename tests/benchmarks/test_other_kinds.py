@@ -76,4 +76,4 @@ def test_a_repair_is_measured_with_the_trigger_that_was_planted(other_kinds, tmp
         other_kinds.mend(kind, where)
         result = json.loads((tmp_path / f"{kind.name}.json").read_text())
         assert result["after"] == pytest.approx(result["before"])
-        assert set(result["after"]) == {"RE", "AE", "DAE"}
+        assert set(result["clean"]) == {"RE", "AE", "DAE"}
