@@ -36,17 +36,6 @@ def test_stages_are_removed_together(tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_a_stage_done_again_has_a_file_of_its_own(tmp_path):
-    stages = Checkpoints(tmp_path / "state", {})
-    stages.stage("one").save({"step": 1})
-    again = stages.again().stage("one")
-    assert again.load() is None
-    again.save({"step": 2})
-    assert stages.stage("one").load() == {"step": 1}
-    stages.remove()
-    assert not (tmp_path / "state").exists()
-
-
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "report.json"
     write_text(path, "old")

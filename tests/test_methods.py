@@ -1,28 +1,20 @@
 """The methods of a scan other than the default: MESA on classifiers and regression, DRMGuard."""
 
-import dataclasses
-import math
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import drmguard
 from conftest import AnalyticModel, CheckeredModel, labelled_by, smooth_images
-from drmguard import methods
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.methods import METHODS
 from drmguard.search.feature_re import FeatureSettings
 from drmguard.search.mesa import MesaSettings
 from drmguard.search.neural_cleanse import CleanseSettings
-from drmguard.search.places import Candidate, PlaceResult
-from drmguard.search.target_search import SpreadCandidate
-from drmguard.tasks import Regression
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
-from drmguard.verdict import BACKDOORED_BELOW, SPREAD_THRESHOLDS, judge_places
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -160,87 +152,3 @@ def test_methods_that_do_not_exist_or_do_not_go_together():
 
 def test_every_method_says_what_it_needs():
     assert all(method.summary and method.needs for method in METHODS.values())
-
-
-@pytest.mark.parametrize(
-    ("windows", "families", "again"),
-    [
-        ((1.5, 6.0), {}, {"windows"}),
-        ((4.0, 0.1), {"wave": (2.0, 8.0)}, {"wave"}),
-        ((2.0, 4.5), {"blend": (1.2, 1.5), "warp": (2.5, 1.0)}, {"windows", "blend", "warp"}),
-        ((1.5, 6.0), {"patch": (0.9, 9.0)}, set()),  # beyond doubt
-        ((2.7, 0.1), {}, set()),  # nothing suspicious
-    ],
-)
-def test_auto_searches_again_what_looks_suspicious(monkeypatch, windows, families, again):
-    searched = set()
-
-    def places(subject):
-        second = subject.seed != 0
-        if second:
-            searched.add("windows")
-        return *judge_places([windows_of(windows[second])]), 0
-
-    def spread(*_, seed, families, **__):
-        second = seed != 0
-        if second:
-            searched.update(families)
-        return [changed(name, scores.get(name, (9.0, 9.0))[second]) for name in families]
-
-    scores = families
-    monkeypatch.setattr(methods, "_places", places)
-    monkeypatch.setattr(methods, "search_spread", spread)
-    subject = methods.Subject(
-        **{field.name: None for field in dataclasses.fields(methods.Subject)}
-        | {"task": Regression(("a", "b")), "seed": 0}
-    )
-    examined = METHODS["auto"].examine(subject)
-    assert searched == again
-    expected = {
-        name: math.sqrt(first * second) if name in again else first
-        for name, (first, second) in {"windows": windows, **families}.items()
-    }
-    assert examined.verdict.suspicion == pytest.approx(min(expected.values()))
-    assert examined.verdict.suspicions["places"] == pytest.approx(expected["windows"])
-
-
-def windows_of(suspicion):
-    """Windows of which one needs so much less effort than the others."""
-    usual = 1 / (BACKDOORED_BELOW * suspicion)
-    one, *others = (
-        Candidate(
-            trigger=nn.Identity(),
-            top=40 * k,
-            left=0,
-            side=10,
-            perturbation=effort,
-            variance_ratio=0.005,
-            rav=None,
-            target=torch.ones(2),
-            miss=0.005,
-            goal=0.01,
-            start=0,
-        )
-        for k, effort in enumerate([1.0, *[usual] * 4])
-    )
-    return PlaceResult(
-        candidates=[one, *others], sent=[one, *others], moved=True, apart=10, trace=[], steps=0
-    )
-
-
-def changed(family, suspicion):
-    return SpreadCandidate(
-        family=family,
-        trigger=nn.Identity(),
-        number=0,
-        budget=0.1,
-        target=torch.ones(2),
-        sent=torch.zeros(4, 2),
-        left=(0.1, 0.2, 0.2, 0.2),
-        contrast=0.5,
-        score=suspicion * SPREAD_THRESHOLDS[family][0],
-        variance_ratio=0.01,
-        perturbation=0.01,
-        trace=[],
-        steps=0,
-    )

@@ -19,10 +19,7 @@ from drmguard.verdict import (
     judge_masks,
     judge_places,
     judge_spread,
-    places_of_two,
-    spread_of_two,
     spread_suspicion,
-    unsettled,
 )
 
 
@@ -337,39 +334,3 @@ def test_masks_that_reach_too_few_classes_decide_nothing():
     verdict, best = judge_masks([*missed, *masks_of([30, 40, 50])], "abcde")
     assert (verdict.decision, verdict.score) == ("inconclusive", None)
     assert best.norm == 30  # what missed its goal is small for that reason
-
-
-def test_what_a_second_search_is_made_for():
-    assert [unsettled(s) for s in (None, 0.99, 1.0, 2.59, 2.6)] == [False, False, True, True, False]
-
-
-def test_two_searches_of_windows_count_as_their_geometric_mean():
-    found = [result(1, [others] * 4, 1, [others] * 3) for others in (4, 2.5)]
-    first, second = (judge_places([one]) for one in found)
-    assert [round(v.suspicion, 3) for v, _ in (first, second)] == [1.25, 2.0]
-    for order in ((first, second), (second, first)):
-        verdict, speaking = places_of_two(*order)
-        assert speaking is found[0]
-        assert verdict.suspicion == pytest.approx(math.sqrt(2.5))
-        assert verdict.decision == "clean"  # .316 of .3
-        assert "geometric mean" in verdict.reasons[-1]
-    assert first[0].decision == "inconclusive"
-
-
-def test_a_second_search_without_a_score_changes_nothing():
-    first = judge_places([result(1, [4] * 4, 1, [4] * 3)])
-    nothing = judge_places([result(1, [4] * 2, 1, [4] * 3)])
-    assert nothing[0].score is None
-    assert places_of_two(first, nothing)[0].suspicion == first[0].suspicion
-
-
-def test_two_searches_of_a_family_count_as_their_geometric_mean():
-    first, second = spread(0.004, 0.36), spread(0.001, 0.18)
-    for order in ((first, second), (second, first)):
-        both = spread_of_two(*order)
-        assert both.score == 0.18
-        assert spread_suspicion(both) == pytest.approx(math.sqrt(3 * 1.5))
-        verdict, _ = judge_spread([both])
-        assert verdict.suspicion == pytest.approx(math.sqrt(3 * 1.5))
-        assert "1.5 and 3 times the threshold" in " ".join(verdict.reasons)
-    assert spread_of_two(first, None) is first

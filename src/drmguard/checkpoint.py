@@ -74,20 +74,14 @@ class Checkpoints:
     Args:
         folder: made when the first stage is saved.
         settings: all that the result depends on.
-        prefix: of the stages' names.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], prefix: str = "") -> None:
-        self.folder, self._settings, self._prefix = folder, settings, prefix
-
-    def again(self) -> Checkpoints:
-        """The same work's, for stages that are done a second time."""
-        return Checkpoints(self.folder, self._settings, f"{self._prefix}again ")
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder, self._settings = folder, settings
 
     def stage(self, name: str) -> Checkpoint:
         """The checkpoint of one stage; a finished stage's holds its last state."""
-        file = f"{self._prefix}{name}".replace(" ", "-")
-        return Checkpoint(self.folder / f"{file}.checkpoint", self._settings)
+        return Checkpoint(self.folder / f"{name.replace(' ', '-')}.checkpoint", self._settings)
 
     def remove(self) -> None:
         """Delete all stages, since the work is done or starts anew."""

@@ -68,11 +68,6 @@ class Found:
         return cls(best.trigger, best.target, places.trace, f"{best.start}.")
 
     @classmethod
-    def spread_over(cls, best: SpreadCandidate) -> Found:
-        """A change of the whole image, or a small patch."""
-        return cls(best.trigger, best.target, best.trace, f"{best.number}.")
-
-    @classmethod
     def generated(cls, result: GeneratorResult) -> Found:
         """The generator, with the attended pixels protected."""
         return cls(result.generator, result.target, result.trace, reverse=result.reverse)

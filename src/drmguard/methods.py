@@ -25,14 +25,12 @@ from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
 from drmguard.search.places import PlaceResult, PlaceSettings, search_places
 from drmguard.search.shift import ShiftSettings, search_shift
 from drmguard.search.spread import search_spread
-from drmguard.search.spread_settings import FAMILIES, FamilyName, SpreadSettings
-from drmguard.search.target_search import SpreadCandidate
+from drmguard.search.spread_settings import SpreadSettings
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
 from drmguard.verdict import (
     MIN_NULL,
-    SURE_BELOW,
     VALID_HITS,
     Verdict,
     combine,
@@ -44,10 +42,6 @@ from drmguard.verdict import (
     judge_places,
     judge_shift,
     judge_spread,
-    places_of_two,
-    spread_of_two,
-    spread_suspicion,
-    unsettled,
 )
 
 MethodName = Literal["auto", "drmguard", "mesa", "points", "shift", "neural-cleanse", "feature-re"]
@@ -81,14 +75,6 @@ class Subject:
     checkpoints: Checkpoints | None
     progress: Progress | None
 
-    def again(self) -> Subject:
-        """The same for a second search, from another seed."""
-        return dataclasses.replace(
-            self,
-            seed=self.seed + _SECOND,
-            checkpoints=self.checkpoints and self.checkpoints.again(),
-        )
-
     @property
     def common(self) -> dict[str, Any]:
         """What every search takes."""
@@ -114,11 +100,9 @@ class Method:
 
 
 def _auto(subject: Subject) -> Examined:
-    if subject.task.is_regression:
-        return _auto_of_numbers(subject)
-    if subject.task.num_outputs <= MIN_NULL:
-        by_windows, places, steps = _places(subject)
-        verdicts, found = [by_windows], {"places": Found.at_place(places)}
+    if subject.task.is_regression or subject.task.num_outputs <= MIN_NULL:
+        by_places, places, steps = _places(subject)
+        verdicts, found = [by_places], {"places": Found.at_place(places)}
         searched = Searched(places=places, steps=steps)
     else:
         # Windows go for whatever class is easiest; each class of its own is searched instead.
@@ -126,13 +110,16 @@ def _auto(subject: Subject) -> Examined:
             subject.victim, subject.task, subject.benign, _FAST_MASKS, **subject.common
         )
         by_masks, mask = judge_masks(masks, subject.task.output_names)
-        verdicts, found = [by_masks], {"masks": _untraced(subject, mask.trigger)}
+        verdicts = [by_masks]
+        found = {"masks": _untraced(subject, mask.trigger)}
         searched = Searched(masks=masks, steps=len(trace))
-    spread = _spread(subject, FAMILIES)
+    spread = search_spread(
+        subject.victim, subject.task, subject.benign, subject.spread, **subject.common
+    )
     by_spread, best = judge_spread(spread)
     verdicts.append(by_spread)
-    found["spread"] = Found.spread_over(best)
-    patches = _class_patches(subject, ClassSettings())
+    found["spread"] = Found(best.trigger, best.target, best.trace, f"{best.number}.")
+    patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:
         verdicts.append(judge_classes(patches, None, subject.task.output_names))
         found["classes"] = _untraced(subject, strongest(patches).trigger)
@@ -140,36 +127,6 @@ def _auto(subject: Subject) -> Examined:
     searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
     verdict = combine(verdicts)
     return Examined(verdict, found[verdict.search], searched)
-
-
-def _auto_of_numbers(subject: Subject) -> Examined:
-    by_places, places, steps = _places(subject)
-    spread = _spread(subject, FAMILIES)
-    suspicions = [by_places.suspicion, *map(spread_suspicion, spread)]
-    if all(suspicion is None or suspicion >= SURE_BELOW for suspicion in suspicions):
-        # Nothing is beyond doubt: what looks suspicious is searched once more.
-        second = subject.again()
-        if unsettled(by_places.suspicion):
-            by_others, others, more = _places(second)
-            run = places.steps + others.steps
-            by_places, places = places_of_two((by_places, places), (by_others, others))
-            steps += more + run - places.steps
-        families = [c.family for c in spread if unsettled(spread_suspicion(c))]
-        if families:
-            again = {c.family: c for c in _spread(second, families)}
-            spread = [spread_of_two(c, again.get(c.family)) for c in spread]
-    by_spread, best = judge_spread(spread)
-    verdict = combine([by_places, by_spread])
-    found = Found.at_place(places) if verdict.search == "places" else Found.spread_over(best)
-    return Examined(verdict, found, Searched(places=places, spread=spread, steps=steps))
-
-
-def _spread(subject: Subject, families: Sequence[FamilyName]) -> list[SpreadCandidate]:
-    return search_spread(
-        *(subject.victim, subject.task, subject.benign, subject.spread),
-        families=families,
-        **subject.common,
-    )
 
 
 def _places(subject: Subject) -> tuple[Verdict, PlaceResult, int]:
@@ -233,8 +190,6 @@ def _judged(subject: Subject, searched: Searched, trigger: nn.Module) -> Examine
     return Examined(verdict, _untraced(subject, trigger), searched)
 
 
-# From a scan's seed to that of its second searches: farther than seeds are usually apart.
-_SECOND = 100_003
 # Fewer and larger steps than Neural Cleanse's own: enough to tell the classes' masks apart.
 _FAST_MASKS = CleanseSettings(steps=200, images=12, learning_rate=0.2)
 # From the strongest patch that was found on, a sixth of MESA's images spreads its generators.

@@ -45,9 +45,6 @@ CLASSES_SOURCE = "set by hand; not yet measured on classifiers set aside for it"
 # A shift's scatter over that of windows elsewhere, and what a planted one leaves at most.
 SHIFT_BACKDOORED_BELOW, SHIFT_CLEAN_ABOVE, SHIFT_LEFT = 0.3, 0.5, 0.05
 SHIFT_SOURCE = "set by hand on six development models; not a calibrated error rate"
-# Suspicions that a second search with another seed is made for: it moves those of clean models, and
-# those of planted triggers hardly (docs/detection.md).
-SURE_BELOW, UNSUSPICIOUS_ABOVE = 1.0, 2.6
 MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
@@ -194,58 +191,14 @@ def _judge_size(result: PlaceResult, together: Sequence[Candidate] = ()) -> Verd
             f"no place stands apart, but {len(together)} send the outputs to the same answer, "
             "far from the mean, which erasing the content does not do"
         )
-    return _places_by_thresholds(
+    return _by_thresholds(
         Verdict(
             *("places", "inconclusive", score, BACKDOORED_BELOW, CLEAN_ABOVE, FAST_SOURCE),
             tuple(reasons + [UNCOLLAPSED] * uncollapsed),
             held_back=agreeing or uncollapsed,
-        )
-    )
-
-
-def _places_by_thresholds(verdict: Verdict) -> Verdict:
-    return _by_thresholds(
-        verdict,
+        ),
         clean="the cheapest trigger found is what the model's own content allows",
         backdoored="one place and one target stand apart from all others, as a planted one does",
-    )
-
-
-def unsettled(suspicion: float | None) -> bool:
-    """Whether a second search, with another seed, could change what is made of a suspicion."""
-    return suspicion is not None and SURE_BELOW <= suspicion < UNSUSPICIOUS_ABOVE
-
-
-def places_of_two(
-    first: tuple[Verdict, PlaceResult], second: tuple[Verdict, PlaceResult]
-) -> tuple[Verdict, PlaceResult]:
-    """Of two searches of windows the more suspicious speaks, with the score of both together."""
-    speaking, result = _speaking([first, second])
-    one, other = first[0].suspicion, second[0].suspicion
-    if one is None or other is None:
-        return speaking, result
-    together = dataclasses.replace(
-        speaking,
-        decision="inconclusive",
-        score=BACKDOORED_BELOW * math.sqrt(one * other),
-        reasons=(*speaking.reasons, _twice(one, other)),
-        conclusion="",
-    )
-    return _places_by_thresholds(together), result
-
-
-def spread_of_two(first: SpreadCandidate, second: SpreadCandidate | None) -> SpreadCandidate:
-    """Of two searches with one family the more suspicious, which knows the other."""
-    if second is None:
-        return first
-    better, other = sorted((first, second), key=spread_suspicion)
-    return dataclasses.replace(better, again=other, steps=first.steps + second.steps)
-
-
-def _twice(one: float, other: float) -> str:
-    return (
-        f"searched twice, with other seeds: {one:.2g} and {other:.2g} times the threshold, which "
-        "count as their geometric mean"
     )
 
 
@@ -312,9 +265,6 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         *_near(found.target),
     ]
     score = spread_score(found)
-    if found.again is not None:
-        alone = dataclasses.replace(found, again=None)
-        reasons.append(_twice(spread_suspicion(alone), spread_suspicion(found.again)))
     uncollapsed = score <= clean_above and found.variance_ratio > COLLAPSED
     return _by_thresholds(
         Verdict(
@@ -328,11 +278,8 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean; of two searches the geometric mean."""
-    own = near_mean_raised(candidate.score, candidate.target)
-    if candidate.again is None:
-        return own
-    return math.sqrt(own * spread_score(candidate.again))
+    """Its score, higher where its answer is near the mean."""
+    return near_mean_raised(candidate.score, candidate.target)
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -49,7 +48,7 @@ from drmguard.search.patterns import (
     probing_patches,
     probing_waves,
 )
-from drmguard.search.spread_settings import FAMILIES, FamilyName, Ladder, SpreadSettings
+from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
 from drmguard.search.target_search import SpreadCandidate, TargetSearch
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
@@ -67,11 +66,10 @@ def search_spread(
     settings: SpreadSettings,
     *,
     seed: int,
-    families: Collection[FamilyName] = FAMILIES,
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with each of the families in turn, in the order of ``FAMILIES``; a candidate each."""
+    """Search with each family in turn, in this order; a candidate each."""
     kinds: tuple[tuple[type[TargetSearch], Ladder], ...] = (
         (_BlendSearch, settings.blend),
         (_ConditionalSearch, settings.conditional),
@@ -84,7 +82,6 @@ def search_spread(
             *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
         ).candidate()
         for number, (kind, ladder) in enumerate(kinds)
-        if kind.family in families
     ]
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.triggers.warp import default_grid
 
 FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
-FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
 
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16

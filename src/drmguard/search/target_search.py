@@ -74,7 +74,6 @@ class SpreadCandidate:
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
         steps: optimiser steps of both stages.
-        again: of two searches with different seeds, the less suspicious one.
     """
 
     family: FamilyName
@@ -90,7 +89,6 @@ class SpreadCandidate:
     perturbation: float
     trace: list[dict[str, float]]
     steps: int
-    again: SpreadCandidate | None = None
 
 
 class Sent(Objective):
