@@ -13,6 +13,7 @@ import torch
 
 from conftest import smooth_images
 from drmguard.cli import main
+from drmguard.models.load import load_model
 from drmguard.models.networks import build_network
 from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
 from drmguard.models.victim import InputFormat, Victim
@@ -172,6 +173,24 @@ def test_bad_input_is_one_sentence_and_exit_code_2(folder, line, sentence, monke
         main()
     assert end.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_weights_that_say_nothing_of_themselves_are_repaired_and_load_again(folder, tmp_path):
+    weights = tmp_path / "weights.pt"
+    torch.save(load_model(folder / "model.safetensors").victim.module.state_dict(), weights)
+    line = ["repair", weights, "--images", folder / "images.npz", "--no-scan-again"]
+    line += ["--method", "fine-tuning", "--max-loss", "10", "-o", tmp_path / "repaired.safetensors"]
+    network = ["--network", "resnet18", "--network-arg", "num_outputs=2"]
+    network += ["--network-arg", "width=0.125", "--pixel-range", "0..1"]
+    result = drmguard(*line, *network)
+    assert result.returncode == 2
+    assert "--task" in result.stderr
+    result = drmguard(*line, *network, "--task", "regression")
+    assert result.returncode == 0, result.stderr
+    repaired = load_model(tmp_path / "repaired.safetensors")
+    assert repaired.task.name == "regression"
+    assert repaired.network["arguments"] == {"num_outputs": 2, "width": 0.125}
+    assert (tmp_path / "repaired.repair.json").is_file()
 
 
 def test_a_mistake_shows_no_traceback(folder):

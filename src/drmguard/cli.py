@@ -18,6 +18,7 @@ from drmguard.errors import InputError
 
 if TYPE_CHECKING:
     from drmguard.data.image_set import ImageSet
+    from drmguard.models.load import LoadedModel
     from drmguard.search.loop import Progress
 
 BAD_INPUT, STOPPED = 2, 130
@@ -220,6 +221,32 @@ def _open(
     return chosen
 
 
+def _load(
+    path: Path,
+    network: str | None,
+    network_arg: list[str] | None,
+    pixel_range: str | None,
+    mean: str | None,
+    std: str | None,
+    layout: str | None,
+    head: str | None,
+) -> LoadedModel:
+    from drmguard.models.load import load_model
+
+    if layout not in (None, "NCHW", "NHWC"):
+        raise InputError(f"--layout must be NCHW or NHWC, not {layout!r}")
+    return load_model(
+        path,
+        network=network,
+        network_arguments=_named_arguments(network_arg, "--network-arg") or None,
+        pixel_range=_pixel_range(pixel_range),
+        mean=_numbers(mean, "--mean"),
+        std=_numbers(std, "--std"),
+        layout=layout,  # type: ignore[arg-type]
+        head=head,
+    )
+
+
 def _choose_threads(threads: int | None) -> None:
     import torch
 
@@ -248,6 +275,15 @@ PixelRange = Annotated[
 ]
 Mean = Annotated[str | None, typer.Option(help="Subtracted per channel: 0.485,0.456,0.406.")]
 Std = Annotated[str | None, typer.Option(help="Divided by per channel: 0.229,0.224,0.225.")]
+Network = Annotated[str | None, typer.Option(help="Network, where the file does not name one.")]
+NetworkArgument = Annotated[
+    list[str] | None, typer.Option(help="Network argument NAME=VALUE; repeat.")
+]
+Layout = Annotated[str | None, typer.Option(help="NCHW or NHWC.")]
+Head = Annotated[str | None, typer.Option(help="Last linear layer, where it is not found.")]
+TaskOfModel = Annotated[
+    TaskName | None, typer.Option(help="What the outputs mean; the file's own if left out.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -263,9 +299,7 @@ def _root(
 def scan(
     model: Annotated[Path, typer.Argument(help=".safetensors file, or .pt with a state dict.")],
     images: Annotated[str, typer.Option(help=SourceHelp)],
-    task: Annotated[
-        TaskName | None, typer.Option(help="What the outputs mean; the file's own if left out.")
-    ] = None,
+    task: TaskOfModel = None,
     split: Annotated[
         SplitName, typer.Option(help="Part of the images: benign is the defender's 10 %.")
     ] = SplitName.all,
@@ -315,19 +349,13 @@ def scan(
         Path | None, typer.Option(help="Folder of the report; MODEL-scan if left out.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a stopped scan.")] = False,
-    network: Annotated[
-        str | None, typer.Option(help="Network, where the file does not name one.")
-    ] = None,
-    network_arg: Annotated[
-        list[str] | None, typer.Option(help="Network argument NAME=VALUE; repeat.")
-    ] = None,
+    network: Network = None,
+    network_arg: NetworkArgument = None,
     pixel_range: PixelRange = None,
     mean: Mean = None,
     std: Std = None,
-    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC.")] = None,
-    head: Annotated[
-        str | None, typer.Option(help="Last linear layer, where it is not found.")
-    ] = None,
+    layout: Layout = None,
+    head: Head = None,
     resize: Resize = None,
     render_count: Count = 10_000,
     render_size: Size = 64,
@@ -343,24 +371,12 @@ def scan(
 
     Exit codes: 0 clean, 1 backdoored, 2 bad usage or input, 3 inconclusive.
     """
-    from drmguard.models.load import load_model
     from drmguard.report.console import print_summary
     from drmguard.scanning import scan as run_scan
 
     _choose_threads(threads)
-    if layout not in (None, "NCHW", "NHWC"):
-        raise InputError(f"--layout must be NCHW or NHWC, not {layout!r}")
     loaded, *references = (
-        load_model(
-            path,
-            network=network,
-            network_arguments=_named_arguments(network_arg, "--network-arg") or None,
-            pixel_range=_pixel_range(pixel_range),
-            mean=_numbers(mean, "--mean"),
-            std=_numbers(std, "--std"),
-            layout=layout,  # type: ignore[arg-type]
-            head=head,
-        )
+        _load(path, network, network_arg, pixel_range, mean, std, layout, head)
         for path in (model, *(reference or ()))
     )
     folder = out or model.with_name(f"{model.stem}-scan")
@@ -541,13 +557,14 @@ def train(
 
 @app.command()
 def repair(
-    model: Annotated[Path, typer.Argument(help=".safetensors file that describes itself.")],
+    model: Annotated[Path, typer.Argument(help=".safetensors file, or .pt with a state dict.")],
     images: Annotated[str, typer.Option(help=SourceHelp)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The repaired .safetensors.")],
     scan_folder: Annotated[
         Path | None,
         typer.Option("--scan", help="Report of a scan of the model; scanned first if left out."),
     ] = None,
+    task: TaskOfModel = None,
     method: Annotated[MethodName, typer.Option(help="How to repair.")] = MethodName.unlearning,
     max_loss: Annotated[
         float, typer.Option(help="Write nothing if the clean error grows by more than this share.")
@@ -558,6 +575,13 @@ def repair(
     ] = SplitName.all,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
+    network: Network = None,
+    network_arg: NetworkArgument = None,
+    pixel_range: PixelRange = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    head: Head = None,
     resize: Resize = None,
     render_count: Count = 10_000,
     render_size: Size = 64,
@@ -572,12 +596,11 @@ def repair(
     the reversed trigger, before and after, on images that the repair did not train on, and both
     verdicts.
     """
-    from drmguard.models.load import load_model
     from drmguard.repairing import repair_model
     from drmguard.report.console import print_repair
 
     _choose_threads(threads)
-    loaded = load_model(model)
+    loaded = _load(model, network, network_arg, pixel_range, mean, std, layout, head)
     with _progress(quiet) as progress:
         image_set = _open(
             images,
@@ -592,6 +615,7 @@ def repair(
         done = repair_model(
             loaded,
             image_set,
+            task.value if task else None,
             method=method.value,
             scan_folder=scan_folder,
             scan_again=scan_again,
