@@ -191,6 +191,11 @@ def test_weights_that_say_nothing_of_themselves_are_repaired_and_load_again(fold
     assert repaired.task.name == "regression"
     assert repaired.network["arguments"] == {"num_outputs": 2, "width": 0.125}
     assert (tmp_path / "repaired.repair.json").is_file()
+    measured = drmguard(
+        *("measure", weights, "--images", folder / "images.npz", "--task", "regression"), *network
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert "RE" in measured.stdout
 
 
 def test_a_mistake_shows_no_traceback(folder):

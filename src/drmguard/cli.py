@@ -632,7 +632,7 @@ def repair(
 
 @app.command()
 def measure(
-    model: Annotated[Path, typer.Argument(help=".safetensors file written by drmguard.")],
+    model: Annotated[Path, typer.Argument(help=".safetensors file, or .pt with a state dict.")],
     images: Annotated[str, typer.Option(help=SourceHelp)],
     trigger: Annotated[
         Path | None, typer.Option(help="A trigger's .safetensors file; RE alone if left out.")
@@ -640,9 +640,17 @@ def measure(
     target: Annotated[
         str | None, typer.Option(help="Target vector, where the trigger's file names none.")
     ] = None,
+    task: TaskOfModel = None,
     split: Annotated[
         SplitName, typer.Option(help="Part of the images: test is what training measures on.")
     ] = SplitName.all,
+    network: Network = None,
+    network_arg: NetworkArgument = None,
+    pixel_range: PixelRange = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    head: Head = None,
     resize: Resize = None,
     render_count: Count = 10_000,
     render_size: Size = 64,
@@ -655,13 +663,11 @@ def measure(
 
     from drmguard.attacks.attack import Backdoor
     from drmguard.card import measure as measure_model
-    from drmguard.models.load import load_model
+    from drmguard.scanning import choose_task
     from drmguard.triggers.trigger_file import load_trigger
 
     _choose_threads(threads)
-    loaded = load_model(model)
-    if loaded.task is None:
-        raise InputError(f"{model}: the file does not say its task; train it with drmguard")
+    loaded = _load(model, network, network_arg, pixel_range, mean, std, layout, head)
     image_set = _open(
         images,
         resize=resize,
@@ -672,7 +678,8 @@ def measure(
         split_seed=split_seed,
         progress=lambda *_: None,
     )
-    loaded.task.check_labels(image_set.labels)
+    chosen = choose_task(loaded, task.value if task else None, image_set)
+    chosen.check_labels(image_set.labels)
     backdoors = []
     if trigger is not None:
         found = load_trigger(trigger)
@@ -682,7 +689,7 @@ def measure(
             raise InputError(f"{trigger}: the file names no target; give one with --target")
         backdoors.append(Backdoor(found.trigger, vector, found.relative))
     loaded.victim.find_head(image_set.batch(slice(0, 2))[0])
-    _print_figures(model, measure_model(loaded.victim, loaded.task, image_set, backdoors))
+    _print_figures(model, measure_model(loaded.victim, chosen, image_set, backdoors))
 
 
 @app.command()
