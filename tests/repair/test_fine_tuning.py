@@ -241,13 +241,21 @@ def test_fine_tuning_sees_no_trigger(backdoored):
     settings = RepairSettings(steps=20, checks=2, batch_size=32)
     repaired = fine_tune(victim, TASK, images(60, seed=3), (), settings)
     assert repaired.before.stamped is None
-    assert repaired.after.clean <= repaired.before.clean
+    assert repaired.kept == "training step 20 of 20"
+
+
+def test_fine_tuning_runs_to_its_end_though_the_clean_error_grows(backdoored):
+    victim, _ = backdoored
+    settings = RepairSettings(steps=21, checks=2, batch_size=32, learning_rate=0.03)
+    repaired = fine_tune(victim, TASK, images(60, seed=3), (), settings)
+    assert repaired.after.clean > repaired.before.clean
+    assert repaired.kept == "training step 21 of 21"
 
 
 def test_a_repair_that_only_harms_gives_the_model_back(backdoored):
-    victim, _ = backdoored
+    victim, backdoor = backdoored
     settings = RepairSettings(steps=20, checks=2, batch_size=32, learning_rate=3.0)
-    repaired = fine_tune(victim, TASK, images(60, seed=3), (), settings)
+    repaired = unlearn(victim, TASK, images(60, seed=3), [backdoor.trigger], settings)
     assert not repaired.changed
     for key, value in repaired.victim.module.state_dict().items():
         assert torch.equal(value, victim.module.state_dict()[key])

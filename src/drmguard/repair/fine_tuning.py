@@ -1,11 +1,11 @@
 """Fine-tuning on clean images, with or without reversed triggers: the repair of DRMGuard (3.5).
 
 *Unlearning* trains on D_be ∪ {(x', y)}: clean images, and the same stamped with the reversed
-trigger, all under their correct labels.  Without a trigger it is plain *fine-tuning*, the strong
-baseline.  When to stop is chosen on clean images held out from training and, for unlearning, on
-the reversed trigger over those; a true trigger is never known here.  The latest check counts that
-is not surely worse than the best one: a longer training removes more, and the few held-out images
-cannot tell small differences.
+trigger, all under their correct labels.  When to stop is chosen on clean images held out from
+training, and on the reversed trigger over those; a true trigger is never known here.  The latest
+check counts that is not surely worse than the best one: a longer training removes more, and the few
+held-out images cannot tell small differences.  Without a trigger it is plain *fine-tuning*, the
+strong baseline, which runs to its end: by the clean error alone it would often end before it began.
 
 In half of unlearning's loss the given model's own answers to the clean images take the labels'
 place (distillation): a thousand images are soon learned by heart, and those answers hold what the
@@ -165,17 +165,19 @@ def _tune(
     best, best_state, best_step = before, weights(twin), 0
     given = lowest = before.to_minimise(unlearned)
     every = settings.steps // settings.checks
+    runs_out = not unlearned and at_zero is None
 
     def look(done: int, total: int, _: float) -> None:
         nonlocal best, best_state, best_step, lowest
         if progress is not None:
             progress("repairing", done, total)
-        if done % every == 0:
+        if done % every == 0 or done == total:
             errors = judge.errors()
             if unlearning is not None:
                 unlearning.pursuing = errors.clean <= _WORSE * before.clean
             found = errors.to_minimise(unlearned)
-            if found.mean() < given.mean() and not surely_above(found, lowest):
+            chosen = found.mean() < given.mean() and not surely_above(found, lowest)
+            if chosen or (runs_out and done == total):
                 best, best_state, best_step = errors, weights(twin), done
             if found.mean() < lowest.mean():
                 lowest = found
