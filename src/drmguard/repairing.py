@@ -141,12 +141,12 @@ def repair_model(
         InputError: a model or images that cannot be scanned, a folder without a scan, or a report
             of another model.
     """
+    if method not in METHODS:
+        raise InputError(f"the method must be one of {', '.join(METHODS)}, not {method!r}")
     model = as_loaded(model)
     if not isinstance(images, ImageSet):
         source = source or str(images)
         images = open_images(str(images))
-    if method not in METHODS:
-        raise InputError(f"the method must be one of {', '.join(METHODS)}, not {method!r}")
     common: dict[str, Any] = {"device": device, "source": source, "progress": progress}
     triggers: list[nn.Module] = []
     verdict: str | None = None

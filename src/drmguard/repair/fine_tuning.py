@@ -171,13 +171,12 @@ def _tune(
         nonlocal best, best_state, best_step, lowest
         if progress is not None:
             progress("repairing", done, total)
-        if done % every == 0 or done == total:
+        if done == total or (done % every == 0 and not runs_out):
             errors = judge.errors()
             if unlearning is not None:
                 unlearning.pursuing = errors.clean <= _WORSE * before.clean
             found = errors.to_minimise(unlearned)
-            chosen = found.mean() < given.mean() and not surely_above(found, lowest)
-            if chosen or (runs_out and done == total):
+            if runs_out or (found.mean() < given.mean() and not surely_above(found, lowest)):
                 best, best_state, best_step = errors, weights(twin), done
             if found.mean() < lowest.mean():
                 lowest = found
