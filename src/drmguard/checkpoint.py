@@ -17,6 +17,10 @@ from drmguard.errors import InputError
 SECONDS_BETWEEN = 5.0
 
 
+class StaleCheckpointError(InputError):
+    """A checkpoint belongs to other work than the one that is to go on."""
+
+
 class Checkpoint:
     """One file with the state of one piece of work.
 
@@ -45,7 +49,8 @@ class Checkpoint:
         """The saved state, or None where there is no file.
 
         Raises:
-            InputError: the file is damaged, or belongs to other settings.
+            InputError: the file is damaged.
+            StaleCheckpointError: it belongs to other settings.
         """
         if not self.path.exists():
             return None
@@ -57,7 +62,7 @@ class Checkpoint:
                 f"{self.path}: the checkpoint is damaged; delete it and start anew"
             ) from None
         if fingerprint != self._fingerprint:
-            raise InputError(
+            raise StaleCheckpointError(
                 f"{self.path}: the checkpoint was made with another model, other images or other "
                 "settings; repeat those, or start anew without --resume"
             )

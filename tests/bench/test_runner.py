@@ -13,8 +13,9 @@ import stand_in
 from drmguard.bench.cell import Cell, Data, Model
 from drmguard.bench.engines import LocalEngine, RayEngine
 from drmguard.bench.runner import run_cells, standing
-from drmguard.bench.store import Result
+from drmguard.bench.store import Result, Store
 from drmguard.bench.work import Place, work_on
+from drmguard.checkpoint import Checkpoint
 
 DATA = Data(name="a", source="rendered:gaze", task="gaze", target=(0.3, 0.3))
 HERE = Data(name="here", source="{path}", task="gaze", target=(0.3, 0.3))
@@ -183,3 +184,14 @@ def test_a_ray_cluster_survives_a_killed_worker(place, monkeypatch):
     assert (Path(place.cache) / "killed").exists()
     assert len(end.done) == len(cells)
     assert len(place.store().all()) == len(cells)
+
+
+def test_a_training_whose_checkpoint_belongs_to_other_work_starts_anew(place):
+    data = Data(name="faces", source="rendered:gaze", task="gaze", target=(0.3, 0.3), count=80)
+    model = Model(data=data, seed=0, training={"steps": 2, "batch_size": 4})
+    path = Store(Path(place.results), Path(place.cache)).model_path(model)
+    path.parent.mkdir()
+    Checkpoint(path.with_suffix(".unfinished"), {"poison": "another"}).save({"step": 1})
+    assert work_on(Cell(work="train", model=model), place) == "done"
+    assert path.exists()
+    assert not path.with_suffix(".unfinished").exists()

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from drmguard.bench.cell import Cell, Model
 from drmguard.bench.published import reported
 from drmguard.bench.store import Result, Store
 from drmguard.card import card_path, measure, trigger_path
+from drmguard.checkpoint import StaleCheckpointError
 from drmguard.data.image_set import ImageSet, Splits, split
 from drmguard.data.open_images import open_images
 from drmguard.errors import InputError
@@ -35,6 +36,7 @@ from drmguard.triggers.distribution import TriggerDistribution
 from drmguard.triggers.trigger_file import load_trigger
 
 Outcome = Literal["done", "failed", "busy"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,17 +124,30 @@ def _train(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     parent = None if model.clean is None else store.model_path(model.clean)
     tuned = model.pretraining is not None
     return dict(
-        train_model(
-            model.plan(),
-            _images(model, place),
-            path,
-            source=model.data.source,
-            start=parent if tuned else None,
-            surrogate=None if tuned else parent,
-            device=place.device,
-            resume=True,
+        _resumed(
+            lambda resume: train_model(
+                model.plan(),
+                _images(model, place),
+                path,
+                source=model.data.source,
+                start=parent if tuned else None,
+                surrogate=None if tuned else parent,
+                device=place.device,
+                resume=resume,
+            )
         )
     )
+
+
+def _resumed(work: Callable[[bool], T]) -> T:
+    """Go on with what is unfinished, or start anew where that belongs to other work.
+
+    Poison that comes out of a gradient is not the same bit by bit under another load.
+    """
+    try:
+        return work(True)
+    except StaleCheckpointError:
+        return work(False)
 
 
 @dataclass(frozen=True)
@@ -184,17 +199,19 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     victim = _Victim.of(cell, place, store)
     folder = store.scan_folder(cell)
     images = victim.defenders(cell)
-    report = scan(
-        victim.loaded,
-        images,
-        **how,
-        constants=cell.settings.get("constants"),
-        fixed_place=bool(cell.settings.get("fixed_place", False)),
-        seed=cell.seed,
-        device=place.device,
-        source=f"{cell.model.data.source} (defender's share)",
-        resume_folder=folder / "unfinished",
-        resume=True,
+    report = _resumed(
+        lambda resume: scan(
+            victim.loaded,
+            images,
+            **how,
+            constants=cell.settings.get("constants"),
+            fixed_place=bool(cell.settings.get("fixed_place", False)),
+            seed=cell.seed,
+            device=place.device,
+            source=f"{cell.model.data.source} (defender's share)",
+            resume_folder=folder / "unfinished",
+            resume=resume,
+        )
     )
     report.save(folder)
     verdict, content = report.content.verdict, report.content
