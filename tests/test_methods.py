@@ -10,7 +10,7 @@ import drmguard
 from conftest import AnalyticModel, CheckeredModel, labelled_by, smooth_images
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
-from drmguard.methods import METHODS
+from drmguard.methods import METHODS, _suspicious_too
 from drmguard.search.feature_re import FeatureSettings
 from drmguard.search.mesa import MesaSettings
 from drmguard.search.neural_cleanse import CleanseSettings
@@ -152,3 +152,12 @@ def test_methods_that_do_not_exist_or_do_not_go_together():
 
 def test_every_method_says_what_it_needs():
     assert all(method.summary and method.needs for method in METHODS.values())
+
+
+def test_triggers_of_other_searches_that_look_suspicious_too():
+    a, b, c, d = (PlacedPatchTrigger(torch.rand(1, 3, 2, 2)) for _ in range(4))
+    seen = [(1.4, a), (None, b), (0.2, c), (1.6, d)]
+    assert _suspicious_too(seen, c) == (a,)
+    assert _suspicious_too(seen, a) == (c,)
+    assert _suspicious_too([(2.0, a), (3.9, b), (4.1, c)], a) == (b,)
+    assert _suspicious_too([(None, a)], a) == ()

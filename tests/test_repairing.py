@@ -1,5 +1,6 @@
 """The repair job: its records, refusals and files."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -19,6 +20,7 @@ from drmguard.repair.adversarial_pruning import AdversarialPruningSettings
 from drmguard.repair.fine_pruning import FinePruningSettings
 from drmguard.repair.fine_tuning import RepairSettings
 from drmguard.repairing import repair_model
+from drmguard.report.report import found_triggers
 from drmguard.tasks import Regression
 from drmguard.triggers.patch import patch_trigger
 from drmguard.triggers.trigger_file import save_trigger
@@ -146,3 +148,18 @@ def test_pruning_measures_the_trigger_that_it_does_not_use(work, method):
     assert "pruned" in done.record.kept
     assert done.record.error_under_reversed_trigger.before is not None
     assert done.pictures is not None
+
+
+def test_all_suspicious_triggers_of_a_scan_are_unlearned(work, planted_model, image_set, tmp_path):
+    _, _, scan, _ = work
+    one = repaired(work).record.error_under_reversed_trigger
+    save_trigger(scan / "trigger-2.safetensors", patch_trigger((3, 32, 32), side=20))
+    both = repaired(work).record.error_under_reversed_trigger
+    assert both.before != one.before
+    assert both.after != one.after
+    report = drmguard.scan(planted_model, image_set, "regression")
+    further = (patch_trigger((3, 32, 32), side=3), patch_trigger((3, 32, 32), side=4))
+    dataclasses.replace(report, further_triggers=further).save(tmp_path / "report")
+    assert [found.mask.sum() for found in found_triggers(tmp_path / "report")[1:]] == [9, 16]
+    dataclasses.replace(report, further_triggers=further[1:]).save(tmp_path / "report")
+    assert [found.mask.sum() for found in found_triggers(tmp_path / "report")[1:]] == [16]

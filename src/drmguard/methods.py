@@ -42,7 +42,11 @@ from drmguard.verdict import (
     judge_places,
     judge_shift,
     judge_spread,
+    spread_suspicion,
 )
+
+# A search looks suspicious beside another up to this suspicion, or so many times the lowest.
+_ALSO, _AS_LOW = 1.5, 2.0
 
 MethodName = Literal["auto", "drmguard", "mesa", "points", "shift", "neural-cleanse", "feature-re"]
 
@@ -83,11 +87,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Examined:
-    """A method's verdict, the trigger that it speaks of, and all that was found."""
+    """A method's verdict, the trigger that it speaks of, and all that was found.
+
+    ``further`` are triggers of other searches that look suspicious, too.
+    """
 
     verdict: Verdict
     found: Found
     searched: Searched
+    further: tuple[nn.Module, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ def _auto(subject: Subject) -> Examined:
     if subject.task.is_regression or subject.task.num_outputs <= MIN_NULL:
         by_places, places, steps = _places(subject)
         verdicts, found = [by_places], {"places": Found.at_place(places)}
+        seen = [(by_places.suspicion, found["places"].trigger)]
         searched = Searched(places=places, steps=steps)
     else:
         # Windows go for whatever class is easiest; each class of its own is searched instead.
@@ -112,6 +121,7 @@ def _auto(subject: Subject) -> Examined:
         by_masks, mask = judge_masks(masks, subject.task.output_names)
         verdicts = [by_masks]
         found = {"masks": _untraced(subject, mask.trigger)}
+        seen = [(by_masks.suspicion, found["masks"].trigger)]
         searched = Searched(masks=masks, steps=len(trace))
     spread = search_spread(
         subject.victim, subject.task, subject.benign, subject.spread, **subject.common
@@ -119,14 +129,35 @@ def _auto(subject: Subject) -> Examined:
     by_spread, best = judge_spread(spread)
     verdicts.append(by_spread)
     found["spread"] = Found(best.trigger, best.target, best.trace, f"{best.number}.")
+    seen += [(spread_suspicion(candidate), candidate.trigger) for candidate in spread]
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:
-        verdicts.append(judge_classes(patches, None, subject.task.output_names))
-        found["classes"] = _untraced(subject, strongest(patches).trigger)
+        by_classes, patch = (
+            judge_classes(patches, None, subject.task.output_names),
+            strongest(patches),
+        )
+        verdicts.append(by_classes)
+        found["classes"] = _untraced(subject, patch.trigger)
+        seen.append((by_classes.suspicion, patch.trigger))
     steps = searched.steps + (ClassSettings().steps if patches else 0)
     searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
     verdict = combine(verdicts)
-    return Examined(verdict, found[verdict.search], searched)
+    speaking = found[verdict.search]
+    return Examined(verdict, speaking, searched, _suspicious_too(seen, speaking.trigger))
+
+
+def _suspicious_too(
+    seen: Sequence[tuple[float | None, nn.Module]], speaking: nn.Module
+) -> tuple[nn.Module, ...]:
+    """Triggers of other searches whose suspicion is low as well, the lowest first."""
+    judged = sorted(
+        ((suspicion, trigger) for suspicion, trigger in seen if suspicion is not None),
+        key=lambda one: one[0],
+    )
+    if not judged:
+        return ()
+    most = max(_ALSO, _AS_LOW * judged[0][0])
+    return tuple(t for suspicion, t in judged if suspicion <= most and t is not speaking)
 
 
 def _places(subject: Subject) -> tuple[Verdict, PlaceResult, int]:

@@ -28,12 +28,11 @@ from drmguard.repair.fine_tuning import (
     unlearning_settings,
 )
 from drmguard.repair.held_out import Repaired
-from drmguard.report.report import RepairPictures, Report
+from drmguard.report.report import RepairPictures, Report, found_triggers
 from drmguard.report.schema import BeforeAfter, RepairRecord, VerdictsPart
 from drmguard.scanning import choose_task, scan
 from drmguard.search.loop import Progress
 from drmguard.tasks import Task
-from drmguard.triggers.trigger_file import load_trigger
 
 _COMPARED, _PICTURES = 256, 6
 Method = Literal["unlearning", "fine-tuning", "fine-pruning", "anp"]
@@ -152,13 +151,13 @@ def repair_model(
     verdict: str | None = None
     if report is not None:
         _check_same(report.content.model.sha256, model, "the report")
-        verdict, triggers = report.decision, [report.trigger]
+        verdict, triggers = report.decision, [report.trigger, *report.further_triggers]
     elif scan_folder is not None:
         verdict = _verdict_of(scan_folder, model)
-        triggers = [load_trigger(scan_folder / "trigger.safetensors").trigger]
+        triggers = found_triggers(scan_folder)
     elif method == "unlearning" and trigger is None:
         report = scan(model, images, task, seed=seed, **common)
-        verdict, triggers = report.decision, [report.trigger]
+        verdict, triggers = report.decision, [report.trigger, *report.further_triggers]
     if trigger is not None:
         triggers = [trigger]
     chosen = choose_task(model, task, images)

@@ -309,6 +309,7 @@ class _Outcome:
     pictures: Pictures
     trigger: nn.Module
     target: Tensor
+    further_triggers: tuple[nn.Module, ...] = ()
 
 
 def _together(outcomes: Sequence[_Outcome]) -> _Outcome:
@@ -495,7 +496,8 @@ class _Scan:
         )
         pictures = self._pictures(found, examined.searched, reversed_images)
         target = benign.responses(found.target)
-        return _Outcome(content, pictures, found.trigger.cpu(), target.cpu())
+        further = tuple(trigger.cpu() for trigger in examined.further)
+        return _Outcome(content, pictures, found.trigger.cpu(), target.cpu(), further)
 
     def _shipped_null(self) -> Null | None:
         """The null that comes along, which is one of the default search on regression models."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from drmguard.atomic import write_text
 from drmguard.report.schema import ReportContent, RunRecord
-from drmguard.triggers.trigger_file import save_trigger
+from drmguard.triggers.trigger_file import load_trigger, save_trigger
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -57,6 +57,20 @@ class RepairPictures:
     after: tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
+def found_triggers(folder: Path) -> list[nn.Module]:
+    """What a saved scan found: the trigger that its verdict speaks of, then the further ones.
+
+    Raises:
+        InputError: no trigger in the folder, or one that cannot be read.
+    """
+    paths = [folder / "trigger.safetensors", *_further_paths(folder)]
+    return [load_trigger(path).trigger for path in paths]
+
+
+def _further_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("trigger-*.safetensors"))
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of one scan.
@@ -67,6 +81,7 @@ class Report:
         pictures: what ``report.html`` draws.
         trigger: the reversed trigger.
         target: its estimated target (d,) in the task's unit.
+        further_triggers: those of other searches that look suspicious, too.
     """
 
     content: ReportContent
@@ -74,6 +89,7 @@ class Report:
     pictures: Pictures
     trigger: nn.Module
     target: Tensor
+    further_triggers: tuple[nn.Module, ...] = ()
 
     @property
     def decision(self) -> str:
@@ -92,12 +108,17 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write ``report.json``, ``report.html``, ``run.json`` and ``trigger.safetensors``.
 
-        Each file is complete or absent.  Returns the folder.
+        Further triggers are in ``trigger-2.safetensors`` and so on.  Each file is complete or
+        absent.  Returns the folder.
         """
         from drmguard.report.html import render_html  # matplotlib is slow to import
 
         folder = Path(folder)
+        for stale in _further_paths(folder):
+            stale.unlink()
         save_trigger(folder / "trigger.safetensors", self.trigger, target=self.target)
+        for number, trigger in enumerate(self.further_triggers, 2):
+            save_trigger(folder / f"trigger-{number}.safetensors", trigger)
         write_text(folder / "report.html", render_html(self.content, self.pictures))
         write_text(folder / "run.json", self.run.model_dump_json(indent=2) + "\n")
         write_text(folder / "report.json", self.json())
