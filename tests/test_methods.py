@@ -154,10 +154,11 @@ def test_every_method_says_what_it_needs():
     assert all(method.summary and method.needs for method in METHODS.values())
 
 
-def test_triggers_of_other_searches_that_look_suspicious_too():
+def test_the_trigger_of_a_second_suspicious_search():
     a, b, c, d = (PlacedPatchTrigger(torch.rand(1, 3, 2, 2)) for _ in range(4))
-    seen = [(1.4, a), (None, b), (0.2, c), (1.6, d)]
-    assert _suspicious_too(seen, c) == (a,)
-    assert _suspicious_too(seen, a) == (c,)
-    assert _suspicious_too([(2.0, a), (3.9, b), (4.1, c)], a) == (b,)
-    assert _suspicious_too([(None, a)], a) == ()
+    seen = [(1.4, a), (None, b), (0.2, c), (1.3, d)]
+    assert _suspicious_too(seen, c) is d
+    assert _suspicious_too(seen, a) is c
+    assert _suspicious_too([(0.2, a), (1.6, b)], a) is None
+    assert _suspicious_too([(2.0, a), (3.9, b)], a) is b
+    assert _suspicious_too([(None, a)], a) is None

@@ -45,7 +45,7 @@ from drmguard.verdict import (
     spread_suspicion,
 )
 
-# A search looks suspicious beside another up to this suspicion, or so many times the lowest.
+# A second search looks suspicious up to this suspicion, or so many times the lowest.
 _ALSO, _AS_LOW = 1.5, 2.0
 
 MethodName = Literal["auto", "drmguard", "mesa", "points", "shift", "neural-cleanse", "feature-re"]
@@ -89,13 +89,13 @@ class Subject:
 class Examined:
     """A method's verdict, the trigger that it speaks of, and all that was found.
 
-    ``further`` are triggers of other searches that look suspicious, too.
+    ``second`` is the trigger of the next most suspicious search, if it looks suspicious, too.
     """
 
     verdict: Verdict
     found: Found
     searched: Searched
-    further: tuple[nn.Module, ...] = ()
+    second: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,19 @@ def _auto(subject: Subject) -> Examined:
 
 def _suspicious_too(
     seen: Sequence[tuple[float | None, nn.Module]], speaking: nn.Module
-) -> tuple[nn.Module, ...]:
-    """Triggers of other searches whose suspicion is low as well, the lowest first."""
+) -> nn.Module | None:
+    """The trigger of the next most suspicious search, unless that is far from suspicious.
+
+    What speaks may be the backdoor in part; more than two cost clean error (docs/repair.md).
+    """
     judged = sorted(
         ((suspicion, trigger) for suspicion, trigger in seen if suspicion is not None),
         key=lambda one: one[0],
     )
-    if not judged:
-        return ()
-    most = max(_ALSO, _AS_LOW * judged[0][0])
-    return tuple(t for suspicion, t in judged if suspicion <= most and t is not speaking)
+    for suspicion, trigger in judged:
+        if trigger is not speaking:
+            return trigger if suspicion <= max(_ALSO, _AS_LOW * judged[0][0]) else None
+    return None
 
 
 def _places(subject: Subject) -> tuple[Verdict, PlaceResult, int]:

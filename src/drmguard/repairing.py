@@ -151,13 +151,13 @@ def repair_model(
     verdict: str | None = None
     if report is not None:
         _check_same(report.content.model.sha256, model, "the report")
-        verdict, triggers = report.decision, [report.trigger, *report.further_triggers]
+        verdict, triggers = report.decision, report.triggers
     elif scan_folder is not None:
         verdict = _verdict_of(scan_folder, model)
         triggers = found_triggers(scan_folder)
     elif method == "unlearning" and trigger is None:
         report = scan(model, images, task, seed=seed, **common)
-        verdict, triggers = report.decision, [report.trigger, *report.further_triggers]
+        verdict, triggers = report.decision, report.triggers
     if trigger is not None:
         triggers = [trigger]
     chosen = choose_task(model, task, images)

@@ -309,7 +309,7 @@ class _Outcome:
     pictures: Pictures
     trigger: nn.Module
     target: Tensor
-    further_triggers: tuple[nn.Module, ...] = ()
+    second_trigger: nn.Module | None = None
 
 
 def _together(outcomes: Sequence[_Outcome]) -> _Outcome:
@@ -496,8 +496,8 @@ class _Scan:
         )
         pictures = self._pictures(found, examined.searched, reversed_images)
         target = benign.responses(found.target)
-        further = tuple(trigger.cpu() for trigger in examined.further)
-        return _Outcome(content, pictures, found.trigger.cpu(), target.cpu(), further)
+        second = None if examined.second is None else examined.second.cpu()
+        return _Outcome(content, pictures, found.trigger.cpu(), target.cpu(), second)
 
     def _shipped_null(self) -> Null | None:
         """The null that comes along, which is one of the default search on regression models."""

@@ -13,6 +13,7 @@ from drmguard.atomic import write_text
 from drmguard.report.schema import ReportContent, RunRecord
 from drmguard.triggers.trigger_file import load_trigger, save_trigger
 
+_FIRST, _SECOND = "trigger.safetensors", "trigger-2.safetensors"
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
 
@@ -58,17 +59,13 @@ class RepairPictures:
 
 
 def found_triggers(folder: Path) -> list[nn.Module]:
-    """What a saved scan found: the trigger that its verdict speaks of, then the further ones.
+    """:attr:`Report.triggers` of a scan that was saved.
 
     Raises:
         InputError: no trigger in the folder, or one that cannot be read.
     """
-    paths = [folder / "trigger.safetensors", *_further_paths(folder)]
-    return [load_trigger(path).trigger for path in paths]
-
-
-def _further_paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("trigger-*.safetensors"))
+    paths = [folder / _FIRST, folder / _SECOND]
+    return [load_trigger(path).trigger for path in paths[: 1 + paths[1].is_file()]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Report:
         pictures: what ``report.html`` draws.
         trigger: the reversed trigger.
         target: its estimated target (d,) in the task's unit.
-        further_triggers: those of other searches that look suspicious, too.
+        second_trigger: that of the next most suspicious search, if it looks suspicious, too.
     """
 
     content: ReportContent
@@ -89,7 +86,14 @@ class Report:
     pictures: Pictures
     trigger: nn.Module
     target: Tensor
-    further_triggers: tuple[nn.Module, ...] = ()
+    second_trigger: nn.Module | None = None
+
+    @property
+    def triggers(self) -> list[nn.Module]:
+        """What a repair unlearns: the reversed trigger, and the second, if any."""
+        return (
+            [self.trigger] if self.second_trigger is None else [self.trigger, self.second_trigger]
+        )
 
     @property
     def decision(self) -> str:
@@ -108,17 +112,16 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write ``report.json``, ``report.html``, ``run.json`` and ``trigger.safetensors``.
 
-        Further triggers are in ``trigger-2.safetensors`` and so on.  Each file is complete or
-        absent.  Returns the folder.
+        A second trigger is in ``trigger-2.safetensors``.  Each file is complete or absent.
+        Returns the folder.
         """
         from drmguard.report.html import render_html  # matplotlib is slow to import
 
         folder = Path(folder)
-        for stale in _further_paths(folder):
-            stale.unlink()
-        save_trigger(folder / "trigger.safetensors", self.trigger, target=self.target)
-        for number, trigger in enumerate(self.further_triggers, 2):
-            save_trigger(folder / f"trigger-{number}.safetensors", trigger)
+        (folder / _SECOND).unlink(missing_ok=True)
+        save_trigger(folder / _FIRST, self.trigger, target=self.target)
+        if self.second_trigger is not None:
+            save_trigger(folder / _SECOND, self.second_trigger)
         write_text(folder / "report.html", render_html(self.content, self.pictures))
         write_text(folder / "run.json", self.run.model_dump_json(indent=2) + "\n")
         write_text(folder / "report.json", self.json())
