@@ -160,5 +160,5 @@ def test_the_trigger_of_a_second_suspicious_search():
     assert _suspicious_too(seen, c) is d
     assert _suspicious_too(seen, a) is c
     assert _suspicious_too([(0.2, a), (1.6, b)], a) is None
-    assert _suspicious_too([(2.0, a), (3.9, b)], a) is b
+    assert _suspicious_too([(1.6, a), (1.7, b)], a) is None
     assert _suspicious_too([(None, a)], a) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,8 +46,8 @@ from drmguard.verdict import (
     spread_suspicion,
 )
 
-# A second search looks suspicious up to this suspicion, or so many times the lowest.
-_ALSO, _AS_LOW = 1.5, 2.0
+# A second search looks suspicious up to this suspicion.
+_ALSO = 1.5
 
 MethodName = Literal["auto", "drmguard", "mesa", "points", "shift", "neural-cleanse", "feature-re"]
 
@@ -153,14 +154,11 @@ def _suspicious_too(
 
     What speaks may be the backdoor in part; more than two cost clean error (docs/repair.md).
     """
-    judged = sorted(
-        ((suspicion, trigger) for suspicion, trigger in seen if suspicion is not None),
-        key=lambda one: one[0],
-    )
-    for suspicion, trigger in judged:
-        if trigger is not speaking:
-            return trigger if suspicion <= max(_ALSO, _AS_LOW * judged[0][0]) else None
-    return None
+    others = [
+        (suspicion, t) for suspicion, t in seen if suspicion is not None and t is not speaking
+    ]
+    suspicion, trigger = min(others, key=lambda one: one[0], default=(math.inf, None))
+    return trigger if suspicion <= _ALSO else None
 
 
 def _places(subject: Subject) -> tuple[Verdict, PlaceResult, int]:
