@@ -679,7 +679,6 @@ def measure(
         progress=lambda *_: None,
     )
     chosen = choose_task(loaded, task.value if task else None, image_set)
-    chosen.check_labels(image_set.labels)
     backdoors = []
     if trigger is not None:
         found = load_trigger(trigger)

@@ -112,7 +112,6 @@ def _auto(subject: Subject) -> Examined:
     if subject.task.is_regression or subject.task.num_outputs <= MIN_NULL:
         by_places, places, steps = _places(subject)
         verdicts, found = [by_places], {"places": Found.at_place(places)}
-        seen = [(by_places.suspicion, found["places"].trigger)]
         searched = Searched(places=places, steps=steps)
     else:
         # Windows go for whatever class is easiest; each class of its own is searched instead.
@@ -122,7 +121,6 @@ def _auto(subject: Subject) -> Examined:
         by_masks, mask = judge_masks(masks, subject.task.output_names)
         verdicts = [by_masks]
         found = {"masks": _untraced(subject, mask.trigger)}
-        seen = [(by_masks.suspicion, found["masks"].trigger)]
         searched = Searched(masks=masks, steps=len(trace))
     spread = search_spread(
         subject.victim, subject.task, subject.benign, subject.spread, **subject.common
@@ -130,20 +128,16 @@ def _auto(subject: Subject) -> Examined:
     by_spread, best = judge_spread(spread)
     verdicts.append(by_spread)
     found["spread"] = Found(best.trigger, best.target, best.trace, f"{best.number}.")
-    seen += [(spread_suspicion(candidate), candidate.trigger) for candidate in spread]
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
     if len(patches) >= MIN_NULL:
-        by_classes, patch = (
-            judge_classes(patches, None, subject.task.output_names),
-            strongest(patches),
-        )
-        verdicts.append(by_classes)
-        found["classes"] = _untraced(subject, patch.trigger)
-        seen.append((by_classes.suspicion, patch.trigger))
+        verdicts.append(judge_classes(patches, None, subject.task.output_names))
+        found["classes"] = _untraced(subject, strongest(patches).trigger)
     steps = searched.steps + (ClassSettings().steps if patches else 0)
     searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
     verdict = combine(verdicts)
     speaking = found[verdict.search]
+    seen = [(v.suspicion, found[v.search].trigger) for v in verdicts if v is not by_spread]
+    seen += [(spread_suspicion(candidate), candidate.trigger) for candidate in spread]
     return Examined(verdict, speaking, searched, _suspicious_too(seen, speaking.trigger))
 
 

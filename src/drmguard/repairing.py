@@ -116,7 +116,7 @@ def repair_model(
     source: str | None = None,
     progress: Progress | None = None,
 ) -> Repair:
-    """Repair a model with the trigger that a scan found, and scan it again.
+    """Repair a model with the triggers that a scan found, and scan it again.
 
     Args:
         model: what :func:`drmguard.load_model` gave, a :class:`~drmguard.models.victim.Victim`, or
@@ -124,11 +124,11 @@ def repair_model(
         images: clean images with correct labels, or a source for
             :func:`~drmguard.data.open_images.open_images`.
         task: what the outputs mean; the model file's own where it is None.
-        method: ``unlearning`` of the reversed trigger; or, from clean images alone,
+        method: ``unlearning`` of the reversed triggers; or, from clean images alone,
             ``fine-tuning``, ``fine-pruning`` or ``anp``.
         report: what :func:`drmguard.scan` gave for this model.
         scan_folder: where such a report was saved; the model is scanned first without either.
-        trigger: reversed trigger, images to images, in place of that of the scan.
+        trigger: reversed trigger, images to images, in place of those of the scan.
         scan_again: scan the repaired model, with another seed than the first scan's.
         settings: the method's own; its defaults with ``seed`` where None.
         seed: of the scans and, where ``settings`` is None, of the repair.

@@ -91,9 +91,7 @@ class Report:
     @property
     def triggers(self) -> list[nn.Module]:
         """What a repair unlearns: the reversed trigger, and the second, if any."""
-        return (
-            [self.trigger] if self.second_trigger is None else [self.trigger, self.second_trigger]
-        )
+        return [one for one in (self.trigger, self.second_trigger) if one is not None]
 
     @property
     def decision(self) -> str:
