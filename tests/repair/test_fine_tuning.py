@@ -16,12 +16,13 @@ from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.fine_tuning import (
     RepairSettings,
+    _moved_back,
     _Unlearning,
     _views_hold,
     fine_tune,
     unlearn,
 )
-from drmguard.repair.held_out import Judge
+from drmguard.repair.held_out import Errors, Judge, weights
 from drmguard.repair.whole_image import other_views
 from drmguard.tasks import Classification, Regression
 from drmguard.training import Batch, TrainingSettings, loss, train
@@ -250,6 +251,45 @@ def test_fine_tuning_runs_to_its_end_though_the_clean_error_grows(backdoored):
     repaired = fine_tune(victim, TASK, images(60, seed=3), (), settings)
     assert repaired.after.clean > repaired.before.clean
     assert repaired.kept == "training step 21 of 21"
+
+
+@pytest.mark.parametrize(
+    ("clean_cost", "regained", "share"),
+    [
+        (0.03, 0.1, 0),  # its clean error is good enough
+        (0.05, 0.1, 0.2),
+        (0.3, 0.1, 0.3),  # never good enough: as far as it goes
+        (0.05, 5.0, 0.05),  # 0.05 × 5 on top of 1 is still within 1.3, twice is not
+        (0.05, 10.0, 0),
+    ],
+)
+def test_the_weights_move_back_as_far_as_the_clean_error_asks(clean_cost, regained, share):
+    module = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    twin, given = Victim(module), {k: v.clone().zero_() for k, v in module.state_dict().items()}
+    nn.init.ones_(module[0].weight)
+    module[1].num_batches_tracked.fill_(7)
+
+    class Known:
+        def errors(self):
+            unlearned = module[0].weight.item()
+            stamped = 1 + regained * (1 - unlearned)
+            return Errors(torch.tensor([1 + clean_cost * unlearned]), torch.tensor([stamped]))
+
+    before = Errors(torch.ones(1), torch.tensor([9.0]))
+    errors, moved = _moved_back(twin, given, Known(), before, Known().errors())
+    assert moved == pytest.approx(share)
+    assert module[0].weight.item() == pytest.approx(1 - share)
+    assert errors.clean == pytest.approx(1 + clean_cost * (1 - share))
+    assert weights(twin)["1.num_batches_tracked"] == 7  # a counter is no weight
+
+
+def test_a_repair_says_how_far_it_moved_back(backdoored):
+    victim, backdoor = backdoored
+    settings = RepairSettings(steps=40, checks=2, batch_size=16, learning_rate=2e-3, pursuit=0)
+    repaired = unlearn(victim, TASK, images(60, seed=3), [backdoor.trigger], settings)
+    assert repaired.kept.endswith("of the way back")
+    own = Judge(repaired.victim, TASK, repaired.held_out, [backdoor.trigger], "cpu").errors()
+    assert own.clean == pytest.approx(repaired.after.clean)  # what is told is of what is given
 
 
 def test_a_repair_that_only_harms_gives_the_model_back(backdoored):
