@@ -263,6 +263,23 @@ def test_fine_tuning_runs_to_its_end_though_the_clean_error_grows(backdoored):
         (0.05, 10.0, 0),
     ],
 )
+def test_what_is_kept_is_the_average_of_the_weights(backdoored):
+    victim, backdoor = backdoored
+    repaired = {}
+    for averaging in (0.0, 0.5, 0.999):
+        settings = RepairSettings(steps=40, checks=2, batch_size=16, pursuit=0, averaging=averaging)
+        given = (victim, TASK, images(60, seed=3), [backdoor.trigger], settings)
+        repaired[averaging] = unlearn(*given).victim.module.state_dict()
+    far = {
+        averaging: sum(
+            float((value - victim.module.state_dict()[name]).square().sum())
+            for name, value in state.items()
+        )
+        for averaging, state in repaired.items()
+    }
+    assert 0 < far[0.999] < far[0.5] < far[0.0]
+
+
 def test_the_weights_move_back_as_far_as_the_clean_error_asks(clean_cost, regained, share):
     module = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
     twin, given = Victim(module), {k: v.clone().zero_() for k, v in module.state_dict().items()}

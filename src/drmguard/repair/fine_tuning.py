@@ -18,7 +18,8 @@ follows the backdoor as it moves away from the reversed trigger.  Over the whole
 quarter carries a random warp, wave or blend; and while the held-out clean error is worse than it
 was, that pursuit rests.
 
-If the held-out clean error still ends more than 4 % above the given model's, the weights move part
+What is looked at and kept is a moving average of the weights: those of single steps scatter.  If
+the held-out clean error still ends more than 4 % above the given model's, the weights move part
 of the way back to the given ones: on the straight line between the two the clean error comes down
 sooner than the backdoor comes up (Wortsman et al., 2022, for fine-tuning as such).
 """
@@ -33,11 +34,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
-from drmguard.repair.held_out import Judge, Repaired, copied, hold_out, surely_above, weights
+from drmguard.repair.held_out import (
+    Errors,
+    Judge,
+    Repaired,
+    copied,
+    hold_out,
+    surely_above,
+    weights,
+)
 from drmguard.repair.pursuit import AnswerPursuit, LocalPursuit, MovingPursuit, pursuit_of
 from drmguard.repair.whole_image import other_views, random_change
 from drmguard.search.passes import LARGE_SIDE
@@ -72,6 +82,8 @@ class RepairSettings:
             clean images instead of the labels; 0 does without, and without other views.
         pursuit: how large the pursuing change may be, in mean reversed changes (over the whole
             image, as large as the largest); 0 does without, and without random changes.
+        averaging: how much of the weights' moving average is kept from step to step; 0 takes the
+            weights as they are.
         seed: of the split, the batches and the doses.
     """
 
@@ -83,6 +95,7 @@ class RepairSettings:
     doses: tuple[float, float] = (0.5, 1.5)
     distillation: float = 0.5
     pursuit: float = 2.0
+    averaging: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -93,6 +106,8 @@ class RepairSettings:
             )
         if not 0 <= self.distillation <= 1:
             raise InputError(f"distillation must lie in 0 to 1, not {self.distillation}")
+        if not 0 <= self.averaging < 1:
+            raise InputError(f"averaging must lie in 0 to below 1, not {self.averaging}")
 
 
 def unlearning_settings(task: Task, image_shape: tuple[int, int, int], seed: int) -> RepairSettings:
@@ -102,7 +117,9 @@ def unlearning_settings(task: Task, image_shape: tuple[int, int, int], seed: int
     """
     if not task.is_regression:
         return RepairSettings(steps=400, learning_rate=1e-3, seed=seed)
-    return RepairSettings(steps=400 if min(image_shape[1:]) >= LARGE_SIDE else 800, seed=seed)
+    if min(image_shape[1:]) >= LARGE_SIDE:
+        return RepairSettings(steps=400, averaging=0.99, seed=seed)
+    return RepairSettings(steps=800, averaging=0.995, seed=seed)
 
 
 def unlearn(
@@ -168,7 +185,15 @@ def _tune(
     settings = settings or RepairSettings()
     training, held_out = hold_out(images, settings.held_out, settings.seed)
     twin = copied(victim, device)
-    judge = Judge(twin, task, held_out, triggers, device)
+    average = None
+    kept_victim = twin
+    if settings.averaging:
+        average = AveragedModel(
+            twin.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
+        )
+        kept_victim = Victim(average.module, victim.input_format)
+        kept_victim.head_name = victim.head_name
+    judge = Judge(kept_victim, task, held_out, triggers, device)
     before = judge.errors()
     given_state = weights(twin)
     best, best_state, best_step = before, given_state, 0
@@ -180,13 +205,15 @@ def _tune(
         nonlocal best, best_state, best_step, lowest
         if progress is not None:
             progress("repairing", done, total)
+        if average is not None:
+            average.update_parameters(twin.module)
         if done == total or (done % every == 0 and not runs_out):
             errors = judge.errors()
             if unlearning is not None:
                 unlearning.pursuing = errors.clean <= _WORSE * before.clean
             found = errors.to_minimise(unlearned)
             if runs_out or (found.mean() < given.mean() and not surely_above(found, lowest)):
-                best, best_state, best_step = errors, weights(twin), done
+                best, best_state, best_step = errors, weights(kept_victim), done
             if found.mean() < lowest.mean():
                 lowest = found
 
@@ -212,13 +239,13 @@ def _tune(
         progress=look,
     )
     kept = f"training step {best_step} of {settings.steps}"
-    twin.module.load_state_dict(best_state)
+    kept_victim.module.load_state_dict(best_state)
     if unlearned:
-        best, share = _moved_back(twin, given_state, judge, before, best)
+        best, share = _moved_back(kept_victim, given_state, judge, before, best)
         if share:
             kept += f", moved {share:.0%} of the way back"
     return Repaired(
-        victim=twin.cpu().eval(),
+        victim=kept_victim.cpu().eval(),
         held_out=held_out,
         before=before,
         after=best,
@@ -228,25 +255,25 @@ def _tune(
 
 
 def _moved_back(
-    twin: Victim, given: Mapping[str, Tensor], judge: Judge, before: Errors, after: Errors
+    victim: Victim, given: Mapping[str, Tensor], judge: Judge, before: Errors, after: Errors
 ) -> tuple[Errors, float]:
-    """Move the unlearned twin's weights back to the given ones, as far as its clean error asks.
+    """Move an unlearned victim's weights back to the given ones, as far as its clean error asks.
 
     The errors there, and the share of the way.
     """
-    unlearned = weights(twin)
+    unlearned = weights(victim)
     assert after.stamped is not None  # there is a trigger to unlearn
     most, moved, share = _REGAINED * after.stamped, after, 0.0
     for further in _BACK:
         if moved.clean <= _WORSE * before.clean:
             break
-        twin.module.load_state_dict(_between(unlearned, given, further))
+        victim.module.load_state_dict(_between(unlearned, given, further))
         errors = judge.errors()
         assert errors.stamped is not None
         if errors.stamped > most:
             break
         moved, share = errors, further
-    twin.module.load_state_dict(_between(unlearned, given, share))
+    victim.module.load_state_dict(_between(unlearned, given, share))
     return moved, share
 
 
