@@ -275,7 +275,7 @@ def test_what_is_kept_is_the_average_of_the_weights(backdoored):
     [
         (0.03, 0.1, 0),  # its clean error is good enough
         (0.05, 0.1, 0.2),
-        (0.3, 0.1, 0.3),  # never good enough: as far as it goes
+        (0.3, 0.1, 0.2),  # never good enough: as far as it goes
         (0.05, 5.0, 0.05),  # 0.05 × 5 on top of 1 is still within 1.3, twice is not
         (0.05, 10.0, 0),
     ],

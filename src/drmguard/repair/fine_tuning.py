@@ -62,7 +62,7 @@ _RIGHT = 1.6
 # the end the weights move back by these shares of the way, until it is not; but not so far that the
 # error under the reversed triggers grows to so many times what it was.
 _WORSE = 1.04
-_BACK = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+_BACK = (0.05, 0.1, 0.15, 0.2)
 _REGAINED = 1.3
 
 
