@@ -18,10 +18,11 @@ follows the backdoor as it moves away from the reversed trigger.  Over the whole
 quarter carries a random warp, wave or blend; and while the held-out clean error is worse than it
 was, that pursuit rests.
 
-What is looked at and kept is a moving average of the weights: those of single steps scatter.  If
-the held-out clean error still ends more than 4 % above the given model's, the weights move part
-of the way back to the given ones: on the straight line between the two the clean error comes down
-sooner than the backdoor comes up (Wortsman et al., 2022, for fine-tuning as such).
+What unlearning looks at and keeps of a regression model is a moving average of the weights: those
+of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
+model's, the weights move part of the way back to the given ones: on the straight line between the
+two the clean error comes down sooner than the backdoor comes up (Wortsman et al., 2022, for
+fine-tuning as such).
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ class RepairSettings:
 def unlearning_settings(task: Task, image_shape: tuple[int, int, int], seed: int) -> RepairSettings:
     """What unlearning does by default: twice the steps of fine-tuning, but on large images.
 
+    Of regression models it averages the weights over about the last quarter of the steps.
     Classifiers take fewer and larger steps: small ones leave more of the backdoor (docs/repair.md).
     """
     if not task.is_regression:
