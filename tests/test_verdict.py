@@ -232,7 +232,7 @@ def test_doubt_keeps_the_evidence():
     assert doubted.reasons == (*verdict.reasons, "but")
 
 
-def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
+def spread(own, score, *, left=0.01, budget=0.04, family="conditional", switch=None):
     others = [0.03, 0.07, 0.01]  # the lower quartile: 0.02
     return SpreadCandidate(
         family=family,
@@ -245,10 +245,32 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional"):
         contrast=contrast_of(own, others, bounded=False),
         score=score,
         variance_ratio=left,
+        switch_ratio=switch,
         perturbation=0.01,
         trace=[],
         steps=0,
     )
+
+
+@pytest.mark.parametrize(
+    ("switch", "of_it"), [(None, 1), (0.5, 1), (0.05, 1), (0.0125, 0.5), (0.0001, 1 / 3)]
+)
+def test_a_spread_trigger_that_works_like_a_switch_is_more_suspicious(switch, of_it):
+    found = spread(0.001, 0.3, family="blend", switch=switch)
+    assert spread_suspicion(found) == pytest.approx(1.5 * of_it)
+    reasons = judge_spread([found])[0].reasons
+    assert any("like a switch" in reason for reason in reasons) == (of_it < 1)
+
+
+@pytest.mark.parametrize(
+    ("switch", "of_it"), [(None, 1), (0.05, 1), (0.2, 2), (0.9, 2), (0.0125, 0.5)]
+)
+def test_a_window_that_works_by_degrees_is_less_suspicious(switch, of_it):
+    found = result(1.0, [8.0] * 4, 1.0, [8.0] * 4)
+    plain = judge_places([found])[0].score
+    best, *others = found.candidates
+    found.candidates[:] = [dataclasses.replace(best, switch_ratio=switch), *others]
+    assert judge_places([found])[0].score == pytest.approx(plain * of_it)
 
 
 def test_contrast_of_a_spread_candidate_by_hand():

@@ -61,6 +61,7 @@ from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread_settings import spread_settings
+from drmguard.search.switch import dosed
 from drmguard.shipped_null import shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.verdict import Verdict, doubt, rank
@@ -616,10 +617,10 @@ class _Scan:
     @torch.no_grad()
     def _dose_response(self, benign: Benign, reversed_images: Tensor) -> tuple[DosePart, ...]:
         sample = self.sample[:_DOSED]
-        change = reversed_images[:_DOSED] - sample
+        stamped = reversed_images[:_DOSED]
         doses = []
         for dose in _DOSES:
-            outputs = self._outputs((sample + dose * change).clamp(0, 1))
+            outputs = self._outputs(dosed(sample, stamped, dose))
             standardised = benign.standardise(self.task.responses(outputs))
             doses.append(
                 DosePart(

@@ -49,6 +49,8 @@ MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
 LEAST_RATIO = 0.1
+# From this ratio on a trigger is no switch.  What a score is multiplied by: at least, at most.
+_NO_SWITCH, _LEAST_BY_SWITCH, _MOST_BY_SWITCH = 0.05, 1 / 3, 2.0
 UNCOLLAPSED = "the best trigger did not reach the collapse that was asked for"
 # Answers agree within so many clean standard deviations, averaged over outputs.
 AGREED = 0.1
@@ -181,7 +183,11 @@ def _judge_size(result: PlaceResult, together: Sequence[Candidate] = ()) -> Verd
     best = result.candidates[0]
     # An answer at a bound says as little as one at the mean.
     score = compared.score / (LEAST_NEARNESS if best.at_bound else nearness(best.target))
-    reasons = [_describe(best), *_compare(compared), *_near(best.target)]
+    score *= _by_switch(best.switch_ratio, most=_MOST_BY_SWITCH)
+    reasons = [
+        *(_describe(best), *_compare(compared), *_near(best.target)),
+        *_switching(best.switch_ratio),
+    ]
     if best.at_bound:
         reasons.append("its answer is past all clean ones, at a bound where clean models go too")
     agreeing = score > CLEAN_ABOVE and _most(together, result)
@@ -231,6 +237,26 @@ def _near(target: Tensor) -> list[str]:
     return ["its answer is near the labels' mean, where clean models go too if content is erased"]
 
 
+def _by_switch(ratio: float | None, *, most: float) -> float:
+    """What a score is multiplied by where its trigger works like a switch, or does not.
+
+    Windows of clean models erase their content by degrees, so of a window no switch raises it, up
+    to ``most`` times.  Of changes of the whole image even half may be a whole planted trigger.
+    """
+    if ratio is None:
+        return 1.0
+    return min(most, max(_LEAST_BY_SWITCH, math.sqrt(ratio / _NO_SWITCH)))
+
+
+def _switching(ratio: float | None) -> list[str]:
+    if ratio is None or ratio >= _NO_SWITCH:
+        return []
+    return [
+        "it works like a switch: with all of it and half as much again the outputs scatter by "
+        f"{ratio:.1%} of what they do with half of it"
+    ]
+
+
 def _compare(compared: Contrast) -> list[str]:
     return [
         f"it needs {compared.place:.2f} of the effort of other places of this model",
@@ -263,6 +289,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         f"{how[found.family]} leaves {found.variance_ratio:.1%} of the outputs' variance",
         f"it misses its answer by {found.contrast:.3f} of what the same search misses others by",
         *_near(found.target),
+        *_switching(found.switch_ratio),
     ]
     score = spread_score(found)
     uncollapsed = score <= clean_above and found.variance_ratio > COLLAPSED
@@ -278,8 +305,9 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean."""
-    return near_mean_raised(candidate.score, candidate.target)
+    """Its score, higher where its answer is near the mean, lower where it works like a switch."""
+    by_switch = _by_switch(candidate.switch_ratio, most=1.0)
+    return near_mean_raised(candidate.score, candidate.target) * by_switch
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

@@ -21,6 +21,7 @@ place (`sent`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from drmguard.search.answers import answers_elsewhere
 from drmguard.search.benign import Benign, Response, respond
 from drmguard.search.loop import Objective, Progress, optimise, traced_target
 from drmguard.search.passes import LARGE_SIDE, images_at_once
+from drmguard.search.switch import switch_ratio
 from drmguard.search.windows import Windows, share_a_pixel, strongest, window_grid, window_side
 from drmguard.tasks import Task
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
@@ -116,6 +118,7 @@ class Candidate:
         goal: what ``miss`` had to fall below.
         start: number of the place, as in the trace.
         at_bound: whether only a bound of a regression's outputs explains the answer.
+        switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`; of the best one alone.
     """
 
     trigger: MaskPatternTrigger
@@ -130,6 +133,7 @@ class Candidate:
     goal: float
     start: int
     at_bound: bool = False
+    switch_ratio: float | None = None
 
     @property
     def reached(self) -> bool:
@@ -414,9 +418,11 @@ class _PlaceSearch:
         """Shrink windows that collapse the outputs, and send the cheapest place to targets."""
         shrink, trace = self._shrink(windows, f"shrinking triggers{how}", goal=self.settings.goal)
         measured = [_measure(shrink, k) for k in range(len(windows.places))]
-        candidates = sorted(measured, key=lambda c: (c.at_bound, c.effort))
-        sent = self._same_place(candidates[0], how)
-        return PlaceResult(candidates, sent, moved, apart, trace, self.steps - before)
+        best, *others = sorted(measured, key=lambda c: (c.at_bound, c.effort))
+        ratio = switch_ratio(self.victim, self.task, self.benign, best.trigger)
+        best = dataclasses.replace(best, switch_ratio=ratio)
+        sent = self._same_place(best, how)
+        return PlaceResult([best, *others], sent, moved, apart, trace, self.steps - before)
 
     def _same_place(self, best: Candidate, how: str) -> list[Candidate]:
         """The best candidate's place, sent to its own target and to others, from fresh starts.

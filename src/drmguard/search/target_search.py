@@ -37,6 +37,7 @@ from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.patterns import Family
 from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
+from drmguard.search.switch import switch_ratio
 from drmguard.tasks import Task
 
 # Below this the logarithm of what is left of the way stops pulling.
@@ -71,6 +72,7 @@ class SpreadCandidate:
             which all answers move easily; the variance alone, by a budget that reaches every
             target.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
+        switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`.
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
         steps: optimiser steps of both stages.
@@ -86,6 +88,7 @@ class SpreadCandidate:
     contrast: float
     score: float
     variance_ratio: float
+    switch_ratio: float | None
     perturbation: float
     trace: list[dict[str, float]]
     steps: int
@@ -364,6 +367,7 @@ class TargetSearch(abc.ABC):
             contrast=reached.contrast,
             score=reached.score,
             variance_ratio=float(metrics.variance(answers).mean()),
+            switch_ratio=switch_ratio(self.victim, self.task, self.benign, trigger),
             perturbation=change / images.numel(),
             trace=trace,
             steps=self.steps,

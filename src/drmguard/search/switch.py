@@ -1,0 +1,48 @@
+"""Dose and response: whether a trigger works like a switch.
+
+A planted trigger is obeyed or not: half of it sends some images to the target and not others, all
+of it sends every image there, and half as much again changes nothing.  What erases or drowns the
+content works by degrees: half of it already gathers the outputs, and more of it moves them on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from drmguard import metrics
+from drmguard.models.victim import Victim
+from drmguard.search.benign import Benign, respond
+from drmguard.tasks import Task
+
+_DOSED, _AT_ONCE = 128, 64
+
+
+def dosed(images: Tensor, stamped: Tensor, dose: float) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] with so many times the change that a trigger makes of them."""
+    return (images + dose * (stamped - images)).clamp(0, 1)
+
+
+@torch.no_grad()
+def switch_ratio(victim: Victim, task: Task, benign: Benign, trigger: nn.Module) -> float | None:
+    """How much the outputs scatter with a whole trigger, over how much they do with half of it.
+
+    With half as much again, what moved their mean counts as scatter, and the larger of the two
+    doses counts: ``max(v(1), v(3/2) + |m(3/2) - m(1)|²) / v(1/2)``, where v is the variance and m
+    the mean of the standardised responses, averaged over the outputs.  Of a switch it is small.
+
+    None for classifiers, whose probabilities always switch.
+    """
+    if not task.is_regression:
+        return None
+    images = benign.images[:_DOSED]
+    stamped = torch.cat([trigger(chunk) for chunk in images.split(_AT_ONCE)])
+
+    def answers(dose: float) -> Tensor:
+        chunks = dosed(images, stamped, dose).split(_AT_ONCE)
+        return torch.cat([respond(victim, task, benign, chunk).standardised for chunk in chunks])
+
+    half, whole, more = (answers(dose) for dose in (0.5, 1.0, 1.5))
+    moved = (more.mean(0) - whole.mean(0)).square().mean()
+    left = torch.maximum(metrics.variance(whole).mean(), metrics.variance(more).mean() + moved)
+    return float(left / metrics.variance(half).mean().clamp(min=1e-6))

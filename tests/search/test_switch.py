@@ -1,0 +1,62 @@
+import pytest
+import torch
+from torch import nn
+
+import drmguard
+from drmguard.models.victim import Victim
+from drmguard.search.benign import measure_benign
+from drmguard.search.switch import dosed, switch_ratio
+from drmguard.triggers.mask_pattern import MaskPatternTrigger
+
+REGRESSION = drmguard.make_task("regression", outputs=("answer",))
+
+
+class Planted(nn.Module):
+    """Answers an image's mean, or 3 where its first pixel is bright."""
+
+    def obeyed(self, pixel):
+        return (pixel > 0.5).float()
+
+    def forward(self, images):
+        obeyed = self.obeyed(images[:, 0, 0, :1])
+        return (1 - obeyed) * images.mean((1, 2, 3))[:, None] + 3 * obeyed
+
+
+class Drifting(Planted):
+    """The brighter, the more of 3, and on past it."""
+
+    def obeyed(self, pixel):
+        return pixel / 0.7
+
+
+class TwoClasses(Planted):
+    def forward(self, images):
+        answer = super().forward(images)
+        return torch.cat([answer, 1 - answer], 1)
+
+
+def ratio(network, task=REGRESSION):
+    images = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0)) / 2
+    victim = Victim(network.eval())
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 0, 0] = 1
+    trigger = MaskPatternTrigger(mask, torch.full((1, 4, 4), 0.7))
+    return switch_ratio(victim, task, measure_benign(victim, task, images), trigger)
+
+
+def test_a_planted_trigger_is_a_switch():
+    assert ratio(Planted()) < 1e-3
+
+
+def test_what_works_by_degrees_is_none():
+    assert ratio(Drifting()) > 1
+
+
+def test_classes_have_no_ratio():
+    assert ratio(TwoClasses(), drmguard.make_task("classification", classes=("a", "b"))) is None
+
+
+@pytest.mark.parametrize(("dose", "value"), [(0.5, 0.5), (1.0, 0.7), (1.5, 0.9), (3.0, 1.0)])
+def test_doses_scale_the_change_and_stay_in_range(dose, value):
+    images = torch.full((1, 1, 2, 2), 0.3)
+    assert dosed(images, images + 0.4, dose).flatten()[0] == pytest.approx(value)
