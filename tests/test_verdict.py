@@ -262,6 +262,16 @@ def test_a_spread_trigger_that_works_like_a_switch_is_more_suspicious(switch, of
     assert any("like a switch" in reason for reason in reasons) == (of_it < 1)
 
 
+@pytest.mark.parametrize(("family", "of_it"), [("wave", 1), ("patch", 0.5)])
+def test_a_switch_to_the_mean_says_nothing_where_content_is_drowned(family, of_it):
+    near = torch.full((2,), 0.25)
+    found, switching = (
+        dataclasses.replace(spread(0.001, 0.3, family=family, switch=one), target=near)
+        for one in (None, 0.0125)
+    )
+    assert spread_suspicion(switching) == pytest.approx(of_it * spread_suspicion(found))
+
+
 @pytest.mark.parametrize(
     ("switch", "of_it"), [(None, 1), (0.05, 1), (0.2, 2), (0.9, 2), (0.0125, 0.5)]
 )

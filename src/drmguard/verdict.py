@@ -19,7 +19,7 @@ from drmguard.search.mesa import MesaResult
 from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
-from drmguard.search.spread_settings import FamilyName
+from drmguard.search.spread_settings import DROWNING, FamilyName
 from drmguard.search.target_search import SpreadCandidate, near_mean_raised
 
 _Evidence = TypeVar("_Evidence")
@@ -305,9 +305,14 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean, lower where it works like a switch."""
-    by_switch = _by_switch(candidate.switch_ratio, most=1.0)
-    return near_mean_raised(candidate.score, candidate.target) * by_switch
+    """Its score, higher where its answer is near the mean, lower where it works like a switch.
+
+    But not where it may have drowned the content: clean models switch to their default answer.
+    """
+    score = near_mean_raised(candidate.score, candidate.target)
+    if candidate.family in DROWNING and nearness(candidate.target) < 1:
+        return score
+    return score * _by_switch(candidate.switch_ratio, most=1.0)
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

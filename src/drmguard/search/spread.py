@@ -140,7 +140,6 @@ class _WarpSearch(_DescentSearch):
     """Smooth displacements."""
 
     family = "warp"
-    drowns = False
 
     def fresh(self, count: int, seed: int) -> Family:
         points, (budget,) = self.settings.warp_points, self.ladder.budgets
@@ -203,7 +202,6 @@ class _PatchSearch(_TriedSearch):
     """Squares of one colour, all over the image."""
 
     family = "patch"
-    drowns = False
 
     def scout(self) -> Tensor:
         self.probed = self.settings.patch_probed

@@ -10,6 +10,8 @@ from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.triggers.warp import default_grid
 
 FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
+# Families whose changes can leave nothing of the content to be seen.
+DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
 
 # A warp moves a pixel by at most this share of the side.
 _WARP_BUDGET = 1 / 16

@@ -36,7 +36,7 @@ from drmguard.search.answers import (
 from drmguard.search.benign import Benign, respond
 from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.patterns import Family
-from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
+from drmguard.search.spread_settings import DROWNING, FamilyName, Ladder, SpreadSettings
 from drmguard.search.switch import switch_ratio
 from drmguard.tasks import Task
 
@@ -210,7 +210,6 @@ class TargetSearch(abc.ABC):
     """Both stages with one family."""
 
     family: FamilyName
-    drowns = True  # whether its changes can leave nothing of the content to be seen
 
     def __init__(
         self,
@@ -260,7 +259,7 @@ class TargetSearch(abc.ABC):
         some class is given to everything.
         """
         by_default = self.benign.at_bound(answers)
-        if self.drowns:
+        if self.family in DROWNING:
             distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
             away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
             by_default = by_default | (away < _DEFAULT)
