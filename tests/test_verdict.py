@@ -262,6 +262,11 @@ def test_a_spread_trigger_that_works_like_a_switch_is_more_suspicious(switch, of
     assert any("like a switch" in reason for reason in reasons) == (of_it < 1)
 
 
+def test_a_warp_that_works_by_degrees_is_less_suspicious():
+    plain, by_degrees = (spread(0.001, 0.3, family="warp", switch=one) for one in (None, 0.4))
+    assert spread_suspicion(by_degrees) == pytest.approx(2 * spread_suspicion(plain))
+
+
 @pytest.mark.parametrize(("family", "of_it"), [("wave", 1), ("patch", 0.5)])
 def test_a_switch_to_the_mean_says_nothing_where_content_is_drowned(family, of_it):
     near = torch.full((2,), 0.25)

@@ -100,6 +100,7 @@ def spread_part(candidate: SpreadCandidate) -> SpreadPart:
         contrast=candidate.contrast,
         left=candidate.left,
         variance_ratio=candidate.variance_ratio,
+        switch_ratio=candidate.switch_ratio,
         perturbation=candidate.perturbation,
         standardised_target=numbers(candidate.target),
     )
@@ -170,6 +171,7 @@ def candidate_parts(candidates: Sequence[Candidate]) -> tuple[CandidatePart, ...
             perturbation=c.perturbation,
             effort=c.effort,
             variance_ratio=c.variance_ratio,
+            switch_ratio=c.switch_ratio,
             rav=c.rav,
             reached=c.reached,
             standardised_target=numbers(c.target),

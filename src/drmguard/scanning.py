@@ -61,7 +61,7 @@ from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread_settings import spread_settings
-from drmguard.search.switch import dosed
+from drmguard.search.switch import at_dose, dosed
 from drmguard.shipped_null import shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.verdict import Verdict, doubt, rank
@@ -544,7 +544,7 @@ class _Scan:
     ) -> ReportContent:
         places = searched.places
         loaded, form = self.loaded, self.loaded.victim.input_format
-        doses = self._dose_response(benign, reversed_images)
+        doses = self._dose_response(benign, found, reversed_images)
         settings = dataclasses.asdict(self.settings)
         for name, used, part in (
             ("generator", searched.generated, self.generator_settings),
@@ -615,12 +615,17 @@ class _Scan:
         )
 
     @torch.no_grad()
-    def _dose_response(self, benign: Benign, reversed_images: Tensor) -> tuple[DosePart, ...]:
+    def _dose_response(
+        self, benign: Benign, found: Found, reversed_images: Tensor
+    ) -> tuple[DosePart, ...]:
         sample = self.sample[:_DOSED]
-        stamped = reversed_images[:_DOSED]
         doses = []
         for dose in _DOSES:
-            outputs = self._outputs(dosed(sample, stamped, dose))
+            if found.reverse is None:
+                images = at_dose(found.trigger, sample, dose)
+            else:
+                images = dosed(sample, reversed_images[:_DOSED], dose)
+            outputs = self._outputs(images)
             standardised = benign.standardise(self.task.responses(outputs))
             doses.append(
                 DosePart(

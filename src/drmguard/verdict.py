@@ -240,8 +240,8 @@ def _near(target: Tensor) -> list[str]:
 def _by_switch(ratio: float | None, *, most: float) -> float:
     """What a score is multiplied by where its trigger works like a switch, or does not.
 
-    Windows of clean models erase their content by degrees, so of a window no switch raises it, up
-    to ``most`` times.  Of changes of the whole image even half may be a whole planted trigger.
+    Windows and warps of clean models erase or move their content by degrees, so of these no switch
+    raises it, up to ``most`` times.  Of the others even half may be a whole planted trigger.
     """
     if ratio is None:
         return 1.0
@@ -312,7 +312,8 @@ def spread_score(candidate: SpreadCandidate) -> float:
     score = near_mean_raised(candidate.score, candidate.target)
     if candidate.family in DROWNING and nearness(candidate.target) < 1:
         return score
-    return score * _by_switch(candidate.switch_ratio, most=1.0)
+    most = _MOST_BY_SWITCH if candidate.family == "warp" else 1.0
+    return score * _by_switch(candidate.switch_ratio, most=most)
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

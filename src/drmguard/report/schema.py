@@ -94,6 +94,7 @@ class CandidatePart(_Part):
     perturbation: float
     effort: float
     variance_ratio: float
+    switch_ratio: float | None = None
     rav: float | None
     reached: bool
     standardised_target: tuple[float, ...]
@@ -109,6 +110,7 @@ class SpreadPart(_Part):
     contrast: float
     left: tuple[float, ...]
     variance_ratio: float
+    switch_ratio: float | None = None
     perturbation: float
     standardised_target: tuple[float, ...]
 

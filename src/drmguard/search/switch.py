@@ -14,8 +14,17 @@ from drmguard import metrics
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
 from drmguard.tasks import Task
+from drmguard.triggers.warp import WarpTrigger
 
 _DOSED, _AT_ONCE = 128, 64
+
+
+def at_dose(trigger: nn.Module, images: Tensor, dose: float) -> Tensor:
+    """Images (n, C, H, W) with so many times a trigger: a warp moves their points farther."""
+    if isinstance(trigger, WarpTrigger):
+        warped: Tensor = trigger.scaled(dose)(images)
+        return warped
+    return dosed(images, trigger(images), dose)
 
 
 def dosed(images: Tensor, stamped: Tensor, dose: float) -> Tensor:
@@ -35,12 +44,10 @@ def switch_ratio(victim: Victim, task: Task, benign: Benign, trigger: nn.Module)
     """
     if not task.is_regression:
         return None
-    images = benign.images[:_DOSED]
-    stamped = torch.cat([trigger(chunk) for chunk in images.split(_AT_ONCE)])
 
     def answers(dose: float) -> Tensor:
-        chunks = dosed(images, stamped, dose).split(_AT_ONCE)
-        return torch.cat([respond(victim, task, benign, chunk).standardised for chunk in chunks])
+        doses = [at_dose(trigger, some, dose) for some in benign.images[:_DOSED].split(_AT_ONCE)]
+        return torch.cat([respond(victim, task, benign, some).standardised for some in doses])
 
     half, whole, more = (answers(dose) for dose in (0.5, 1.0, 1.5))
     moved = (more.mean(0) - whole.mean(0)).square().mean()

@@ -33,6 +33,10 @@ class WarpTrigger(nn.Module):
         )
         return (torch.stack([x, y], 2) + self.displacement).clamp(-1, 1)
 
+    def scaled(self, dose: float) -> WarpTrigger:
+        """The warp that moves every point so many times as far."""
+        return WarpTrigger(dose * self.displacement)
+
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Warp images; ``noise`` (N, H, W, 2) in [−1, 1] shifts every point by up to 1/H more."""
         grid = self.grid().expand(len(images), -1, -1, -1)
