@@ -267,11 +267,15 @@ def test_a_warp_that_works_by_degrees_is_less_suspicious():
     assert spread_suspicion(by_degrees) == pytest.approx(2 * spread_suspicion(plain))
 
 
-@pytest.mark.parametrize(("family", "of_it"), [("wave", 1), ("patch", 0.5)])
-def test_a_switch_to_the_mean_says_nothing_where_content_is_drowned(family, of_it):
-    near = torch.full((2,), 0.25)
+@pytest.mark.parametrize(
+    ("family", "answer", "of_it"),
+    [("blend", 0.25, 1), ("blend", 0.5, 0.5), ("patch", 0.25, 0.5), ("wave", 1.0, 1)],
+)
+def test_a_switch_says_nothing_where_content_may_be_drowned(family, answer, of_it):
     found, switching = (
-        dataclasses.replace(spread(0.001, 0.3, family=family, switch=one), target=near)
+        dataclasses.replace(
+            spread(0.001, 0.3, family=family, switch=one), target=torch.full((2,), answer)
+        )
         for one in (None, 0.0125)
     )
     assert spread_suspicion(switching) == pytest.approx(of_it * spread_suspicion(found))

@@ -307,12 +307,13 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 def spread_score(candidate: SpreadCandidate) -> float:
     """Its score, higher where its answer is near the mean, lower where it works like a switch.
 
-    But not where it may have drowned the content: clean models switch to their default answer.
+    But not where it may have drowned the content, since clean models switch to their default
+    answer: near the mean, and waves anywhere.
     """
-    score = near_mean_raised(candidate.score, candidate.target)
-    if candidate.family in DROWNING and nearness(candidate.target) < 1:
+    score, family = near_mean_raised(candidate.score, candidate.target), candidate.family
+    if family == "wave" or (family in DROWNING and nearness(candidate.target) < 1):
         return score
-    most = _MOST_BY_SWITCH if candidate.family == "warp" else 1.0
+    most = _MOST_BY_SWITCH if family == "warp" else 1.0
     return score * _by_switch(candidate.switch_ratio, most=most)
 
 

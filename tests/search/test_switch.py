@@ -15,12 +15,17 @@ REGRESSION = drmguard.make_task("regression", outputs=("answer",))
 class Planted(nn.Module):
     """Answers an image's mean, or 3 where its first pixel is bright."""
 
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.last.weight)
+
     def obeyed(self, pixel):
         return (pixel > 0.5).float()
 
     def forward(self, images):
         obeyed = self.obeyed(images[:, 0, 0, :1])
-        return (1 - obeyed) * images.mean((1, 2, 3))[:, None] + 3 * obeyed
+        return self.last((1 - obeyed) * images.mean((1, 2, 3))[:, None] + 3 * obeyed)
 
 
 class Drifting(Planted):
@@ -28,6 +33,11 @@ class Drifting(Planted):
 
     def obeyed(self, pixel):
         return pixel / 0.7
+
+
+class Bounded(Planted):
+    def forward(self, images):
+        return super().forward(images).tanh()
 
 
 class TwoClasses(Planted):
@@ -39,6 +49,7 @@ class TwoClasses(Planted):
 def ratio(network, task=REGRESSION):
     images = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0)) / 2
     victim = Victim(network.eval())
+    victim.find_head(images)
     mask = torch.zeros(1, 4, 4)
     mask[0, 0, 0] = 1
     trigger = MaskPatternTrigger(mask, torch.full((1, 4, 4), 0.7))
@@ -51,6 +62,10 @@ def test_a_planted_trigger_is_a_switch():
 
 def test_what_works_by_degrees_is_none():
     assert ratio(Drifting()) > 1
+
+
+def test_bounded_outputs_have_no_ratio():
+    assert ratio(Bounded()) is None
 
 
 def test_classes_have_no_ratio():

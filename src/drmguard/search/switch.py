@@ -40,9 +40,9 @@ def switch_ratio(victim: Victim, task: Task, benign: Benign, trigger: nn.Module)
     doses counts: ``max(v(1), v(3/2) + |m(3/2) - m(1)|²) / v(1/2)``, where v is the variance and m
     the mean of the standardised responses, averaged over the outputs.  Of a switch it is small.
 
-    None for classifiers, whose probabilities always switch.
+    None for classifiers, and where no linear layer gives the outputs: at a bound all is a switch.
     """
-    if not task.is_regression:
+    if not task.is_regression or benign.weight is None:
         return None
 
     def answers(dose: float) -> Tensor:
