@@ -268,20 +268,6 @@ def test_a_warp_that_works_by_degrees_is_less_suspicious():
 
 
 @pytest.mark.parametrize(
-    ("family", "answer", "of_it"),
-    [("blend", 0.25, 1), ("blend", 0.5, 0.5), ("patch", 0.25, 0.5), ("wave", 1.0, 1)],
-)
-def test_a_switch_says_nothing_where_content_may_be_drowned(family, answer, of_it):
-    found, switching = (
-        dataclasses.replace(
-            spread(0.001, 0.3, family=family, switch=one), target=torch.full((2,), answer)
-        )
-        for one in (None, 0.0125)
-    )
-    assert spread_suspicion(switching) == pytest.approx(of_it * spread_suspicion(found))
-
-
-@pytest.mark.parametrize(
     ("switch", "of_it"), [(None, 1), (0.05, 1), (0.2, 2), (0.9, 2), (0.0125, 0.5)]
 )
 def test_a_window_that_works_by_degrees_is_less_suspicious(switch, of_it):

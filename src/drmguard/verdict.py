@@ -19,7 +19,7 @@ from drmguard.search.mesa import MesaResult
 from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
-from drmguard.search.spread_settings import DROWNING, FamilyName
+from drmguard.search.spread_settings import FamilyName
 from drmguard.search.target_search import SpreadCandidate, near_mean_raised
 
 _Evidence = TypeVar("_Evidence")
@@ -305,16 +305,10 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean, lower where it works like a switch.
-
-    But not where it may have drowned the content, since clean models switch to their default
-    answer: near the mean, and waves anywhere.
-    """
-    score, family = near_mean_raised(candidate.score, candidate.target), candidate.family
-    if family == "wave" or (family in DROWNING and nearness(candidate.target) < 1):
-        return score
-    most = _MOST_BY_SWITCH if family == "warp" else 1.0
-    return score * _by_switch(candidate.switch_ratio, most=most)
+    """Its score, higher where its answer is near the mean, lower where it works like a switch."""
+    most = _MOST_BY_SWITCH if candidate.family == "warp" else 1.0
+    by_switch = _by_switch(candidate.switch_ratio, most=most)
+    return near_mean_raised(candidate.score, candidate.target) * by_switch
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

@@ -114,6 +114,31 @@ def test_one_of_the_blank_pictures_may_have_another_answer():
     assert one.by_default(answers).tolist() == [False, False]
 
 
+def test_a_switch_says_nothing_where_content_may_be_drowned():
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    victim = Victim(SpreadModel(planted=False)).frozen()
+    victim.find_head(images[:8])
+    how = (victim, TASK, measure_benign(victim, TASK, images), SMALL)
+    far, near = torch.ones(2), torch.full((2,), 0.2)
+    searches = {
+        "blend": spread._BlendSearch(*how, SMALL.blend, 0, None, None),
+        "wave": spread._WaveSearch(*how, SMALL.wave, 0, None, None),
+        "warp": spread._WarpSearch(*how, SMALL.warp, 0, None, None),
+    }
+
+    def said(answer):
+        given = {name: s._switch_ratio(torch.nn.Identity(), answer) for name, s in searches.items()}
+        return [name for name, ratio in given.items() if ratio is not None]
+
+    for one in searches.values():
+        one.blank = torch.tensor([[1.0, 1.0]] * 2 + [[-1.0, -1.0]] * 4)
+    assert said(far) == ["blend", "warp"]
+    assert said(near) == ["warp"]
+    for one in searches.values():
+        one.blank[2] = 1.1  # half of the pictures give that answer
+    assert said(far) == ["warp"]
+
+
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
     blend, conditional, wave, _, _ = found

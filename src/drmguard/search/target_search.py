@@ -72,7 +72,7 @@ class SpreadCandidate:
             which all answers move easily; the variance alone, by a budget that reaches every
             target.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
-        switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`.
+        switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`; None where it says nothing.
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
         steps: optimiser steps of both stages.
@@ -260,10 +260,26 @@ class TargetSearch(abc.ABC):
         """
         by_default = self.benign.at_bound(answers)
         if self.family in DROWNING:
-            distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
-            away = distances.topk(2, dim=1).values[:, 1]  # of all pictures but one
-            by_default = by_default | (away < _DEFAULT)
+            by_default = by_default | (self._blank_answering(answers) >= len(self.blank) - 1)
         return by_default & self.task.is_regression
+
+    def _blank_answering(self, answers: Tensor) -> Tensor:
+        """How many of the pictures without content give each of the answers (K, d)."""
+        distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
+        return (distances < _DEFAULT).sum(1)
+
+    def _switch_ratio(self, trigger: nn.Module, answer: Tensor) -> float | None:
+        """None where a clean model may switch, too, since its content is drowned.
+
+        Waves drown it anywhere; blends and conditional changes where they lead near the mean, or to
+        what the model says to half of the pictures without content.
+        """
+        by_blank = 2 * int(self._blank_answering(answer[None])) >= len(self.blank)
+        if self.family == "wave" or (
+            self.family in DROWNING and (by_blank or nearness(answer) < 1)
+        ):
+            return None
+        return switch_ratio(self.victim, self.task, self.benign, trigger)
 
     def candidate(self) -> SpreadCandidate:
         """Scout, then compare; the change that stands out most, of all rungs, is the candidate."""
@@ -366,7 +382,7 @@ class TargetSearch(abc.ABC):
             contrast=reached.contrast,
             score=reached.score,
             variance_ratio=float(metrics.variance(answers).mean()),
-            switch_ratio=switch_ratio(self.victim, self.task, self.benign, trigger),
+            switch_ratio=self._switch_ratio(trigger, answers.mean(0)),
             perturbation=change / images.numel(),
             trace=trace,
             steps=self.steps,
