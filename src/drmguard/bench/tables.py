@@ -70,8 +70,9 @@ Clean Label fine-tune clean models of the zoo for some hundred steps. Settings a
 chosen on the models of [development](development.md), but where the text of
 [detection](detection.md) names one; what was missed among attacked models of seeds 22 to 27 had
 been seen, though, when the search was last changed (patches tried all over the image, blends from
-.3 on, waves tried nearly whole, weight given to switches). No choice was made on those of seed 28,
-which were trained after that. Written by `drmguard bench run zoo` and `drmguard bench tables`.
+.3 on, waves tried nearly whole, weight given to switches). No choice was made on those of seed 28.
+Scans from before switches had weight keep their scores, and their p-values under the null of then.
+Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
 
