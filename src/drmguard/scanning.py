@@ -61,7 +61,7 @@ from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread_settings import spread_settings
-from drmguard.search.switch import at_dose, dosed
+from drmguard.search.switch import at_dose
 from drmguard.shipped_null import shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.verdict import Verdict, doubt, rank
@@ -618,14 +618,10 @@ class _Scan:
     def _dose_response(
         self, benign: Benign, found: Found, reversed_images: Tensor
     ) -> tuple[DosePart, ...]:
-        sample = self.sample[:_DOSED]
+        sample, stamped = self.sample[:_DOSED], reversed_images[:_DOSED]
         doses = []
         for dose in _DOSES:
-            if found.reverse is None:
-                images = at_dose(found.trigger, sample, dose)
-            else:
-                images = dosed(sample, reversed_images[:_DOSED], dose)
-            outputs = self._outputs(images)
+            outputs = self._outputs(at_dose(found.trigger, sample, stamped, dose))
             standardised = benign.standardise(self.task.responses(outputs))
             doses.append(
                 DosePart(

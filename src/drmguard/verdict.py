@@ -305,7 +305,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher where its answer is near the mean, lower where it works like a switch."""
+    """Its score, higher near the mean, lower of a switch and higher of a warp that is none."""
     most = _MOST_BY_SWITCH if candidate.family == "warp" else 1.0
     by_switch = _by_switch(candidate.switch_ratio, most=most)
     return near_mean_raised(candidate.score, candidate.target) * by_switch

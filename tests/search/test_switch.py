@@ -5,7 +5,7 @@ from torch import nn
 import drmguard
 from drmguard.models.victim import Victim
 from drmguard.search.benign import measure_benign
-from drmguard.search.switch import at_dose, dosed, switch_ratio
+from drmguard.search.switch import at_dose, switch_ratio
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
 from drmguard.triggers.warp import WarpTrigger
 
@@ -75,12 +75,13 @@ def test_classes_have_no_ratio():
 @pytest.mark.parametrize(("dose", "value"), [(0.5, 0.5), (1.0, 0.7), (1.5, 0.9), (3.0, 1.0)])
 def test_doses_scale_the_change_and_stay_in_range(dose, value):
     images = torch.full((1, 1, 2, 2), 0.3)
-    assert dosed(images, images + 0.4, dose).flatten()[0] == pytest.approx(value)
+    brighter = at_dose(nn.Identity(), images, images + 0.4, dose)
+    assert brighter.flatten()[0] == pytest.approx(value)
 
 
 def test_half_a_warp_moves_points_half_as_far():
     ramp = torch.arange(9.0).expand(1, 1, 9, 9) / 10
     two_pixels = WarpTrigger(torch.full((9, 9, 2), 0.5))
     for dose, pixels in ((0.5, 1), (1.0, 2), (1.5, 3)):
-        moved = at_dose(two_pixels, ramp, dose)
+        moved = at_dose(two_pixels, ramp, two_pixels(ramp), dose)
         assert torch.allclose(moved[..., :5], ramp[..., :5] + pixels / 10, atol=1e-6)

@@ -19,16 +19,14 @@ from drmguard.triggers.warp import WarpTrigger
 _DOSED, _AT_ONCE = 128, 64
 
 
-def at_dose(trigger: nn.Module, images: Tensor, dose: float) -> Tensor:
-    """Images (n, C, H, W) with so many times a trigger: a warp moves their points farther."""
+def at_dose(trigger: nn.Module, images: Tensor, stamped: Tensor, dose: float) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] with so many times the change that ``trigger`` made of them.
+
+    A warp moves their points so many times as far.
+    """
     if isinstance(trigger, WarpTrigger):
         warped: Tensor = trigger.scaled(dose)(images)
         return warped
-    return dosed(images, trigger(images), dose)
-
-
-def dosed(images: Tensor, stamped: Tensor, dose: float) -> Tensor:
-    """Images (n, C, H, W) in [0, 1] with so many times the change that a trigger makes of them."""
     return (images + dose * (stamped - images)).clamp(0, 1)
 
 
@@ -44,10 +42,12 @@ def switch_ratio(victim: Victim, task: Task, benign: Benign, trigger: nn.Module)
     """
     if not task.is_regression or benign.weight is None:
         return None
+    images = benign.images[:_DOSED]
+    stamped = torch.cat([trigger(chunk) for chunk in images.split(_AT_ONCE)])
 
     def answers(dose: float) -> Tensor:
-        doses = [at_dose(trigger, some, dose) for some in benign.images[:_DOSED].split(_AT_ONCE)]
-        return torch.cat([respond(victim, task, benign, some).standardised for some in doses])
+        chunks = at_dose(trigger, images, stamped, dose).split(_AT_ONCE)
+        return torch.cat([respond(victim, task, benign, chunk).standardised for chunk in chunks])
 
     half, whole, more = (answers(dose) for dose in (0.5, 1.0, 1.5))
     moved = (more.mean(0) - whole.mean(0)).square().mean()

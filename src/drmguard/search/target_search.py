@@ -274,11 +274,10 @@ class TargetSearch(abc.ABC):
         Waves drown it anywhere; blends and conditional changes where they lead near the mean, or to
         what the model says to half of the pictures without content.
         """
-        by_blank = 2 * int(self._blank_answering(answer[None])) >= len(self.blank)
-        if self.family == "wave" or (
-            self.family in DROWNING and (by_blank or nearness(answer) < 1)
-        ):
-            return None
+        if self.family in DROWNING:
+            by_blank = 2 * int(self._blank_answering(answer[None])) >= len(self.blank)
+            if self.family == "wave" or by_blank or nearness(answer) < 1:
+                return None
         return switch_ratio(self.victim, self.task, self.benign, trigger)
 
     def candidate(self) -> SpreadCandidate:
