@@ -259,12 +259,15 @@ def test_a_spread_trigger_that_works_like_a_switch_is_more_suspicious(switch, of
     found = spread(0.001, 0.3, family="blend", switch=switch)
     assert spread_suspicion(found) == pytest.approx(1.5 * of_it)
     reasons = judge_spread([found])[0].reasons
-    assert any("like a switch" in reason for reason in reasons) == (of_it < 1)
+    assert any("works like a switch" in reason for reason in reasons) == (of_it < 1)
+    assert not any("by degrees" in reason for reason in reasons)
 
 
 def test_a_warp_that_works_by_degrees_is_less_suspicious():
     plain, by_degrees = (spread(0.001, 0.3, family="warp", switch=one) for one in (None, 0.4))
     assert spread_suspicion(by_degrees) == pytest.approx(2 * spread_suspicion(plain))
+    said = [judge_spread([found])[0].reasons for found in (plain, by_degrees)]
+    assert [any("works by degrees" in reason for reason in one) for one in said] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def _judge_size(result: PlaceResult, together: Sequence[Candidate] = ()) -> Verd
     score *= _by_switch(best.switch_ratio, most=_MOST_BY_SWITCH)
     reasons = [
         *(_describe(best), *_compare(compared), *_near(best.target)),
-        *_switching(best.switch_ratio),
+        *_switching(best.switch_ratio, most=_MOST_BY_SWITCH),
     ]
     if best.at_bound:
         reasons.append("its answer is past all clean ones, at a bound where clean models go too")
@@ -248,12 +248,13 @@ def _by_switch(ratio: float | None, *, most: float) -> float:
     return min(most, max(_LEAST_BY_SWITCH, math.sqrt(ratio / _NO_SWITCH)))
 
 
-def _switching(ratio: float | None) -> list[str]:
-    if ratio is None or ratio >= _NO_SWITCH:
+def _switching(ratio: float | None, *, most: float) -> list[str]:
+    if ratio is None or _by_switch(ratio, most=most) == 1:
         return []
+    how = "like a switch" if ratio < _NO_SWITCH else "by degrees, not like a switch"
     return [
-        "it works like a switch: with all of it and half as much again the outputs scatter by "
-        f"{ratio:.1%} of what they do with half of it"
+        f"it works {how}: with all of it and half as much again the outputs scatter by {ratio:.1%} "
+        "of what they do with half of it"
     ]
 
 
@@ -289,7 +290,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         f"{how[found.family]} leaves {found.variance_ratio:.1%} of the outputs' variance",
         f"it misses its answer by {found.contrast:.3f} of what the same search misses others by",
         *_near(found.target),
-        *_switching(found.switch_ratio),
+        *_switching(found.switch_ratio, most=_most_by_switch(found)),
     ]
     score = spread_score(found)
     uncollapsed = score <= clean_above and found.variance_ratio > COLLAPSED
@@ -306,9 +307,12 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
 
 def spread_score(candidate: SpreadCandidate) -> float:
     """Its score, higher near the mean, lower of a switch and higher of a warp that is none."""
-    most = _MOST_BY_SWITCH if candidate.family == "warp" else 1.0
-    by_switch = _by_switch(candidate.switch_ratio, most=most)
+    by_switch = _by_switch(candidate.switch_ratio, most=_most_by_switch(candidate))
     return near_mean_raised(candidate.score, candidate.target) * by_switch
+
+
+def _most_by_switch(candidate: SpreadCandidate) -> float:
+    return _MOST_BY_SWITCH if candidate.family == "warp" else 1.0
 
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from drmguard.models.victim import Victim
-from drmguard.repair.pursuit import pursuit_of
+from drmguard.repair.pursuit import pursuit_of, seeker_of
 from drmguard.tasks import Classification, Regression
 from drmguard.training import loss
 from drmguard.triggers.distribution import PatchGenerator, TriggerDistribution
@@ -87,6 +87,23 @@ def test_a_conditional_trigger_goes_on_to_learn_within_a_wider_bound():
     for name, value in victim.module.state_dict().items():
         assert torch.equal(value, weights[name])
     assert all(parameter.grad is None for parameter in victim.module.parameters())
+
+
+def test_a_conditional_change_from_nothing_seeks_the_triggers_answer():
+    victim = Victim(Means().train())
+    images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+    change = torch.zeros_like(images)
+    change[..., :4] = 0.08
+    seeker = seeker_of(images, change, victim.frozen())
+    assert torch.allclose(seeker.answer, victim.frozen()(images + change).mean(0))
+    assert not seeker.change(images).any()
+    there = [seeker.next(victim, images, partial(loss, "l1")) for _ in range(60)]
+    assert not there[0]
+    assert there[-1]
+    found = seeker.change(images)
+    assert found.abs().max() <= 0.12 + 1e-6
+    assert found[..., :4].mean() > 0.04
+    assert found[..., 4:].mean().abs() < 0.04
 
 
 def test_a_patch_that_lies_elsewhere_is_pursued_by_patches_that_do_and_seek_its_answer():

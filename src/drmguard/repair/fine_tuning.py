@@ -15,8 +15,10 @@ to such views are about as right as those to the images.
 
 A quarter of every batch also carries a *pursuing* change (:mod:`drmguard.repair.pursuit`), which
 follows the backdoor as it moves away from the reversed trigger.  Over the whole image another
-quarter carries a random warp, wave or blend; and while the held-out clean error is worse than it
-was, that pursuit rests.
+quarter carries a random warp, wave or blend.  Of a regression model a conditional change that
+starts from nothing seeks the same answer, and takes a quarter of the batch where it gets there:
+what was found may be the backdoor in part.  While the held-out clean error is worse than it was,
+what goes over the whole image rests.
 
 What unlearning looks at and keeps of a regression model is a moving average of the weights: those
 of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
@@ -49,7 +51,15 @@ from drmguard.repair.held_out import (
     surely_above,
     weights,
 )
-from drmguard.repair.pursuit import AnswerPursuit, LocalPursuit, MovingPursuit, pursuit_of
+from drmguard.repair.pursuit import (
+    AnswerPursuit,
+    ConditionalPursuit,
+    LocalPursuit,
+    MovingPursuit,
+    SpreadPursuit,
+    pursuit_of,
+    seeker_of,
+)
 from drmguard.repair.whole_image import other_views, random_change
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.tasks import Task
@@ -329,6 +339,7 @@ class _Unlearning:
         self.views = views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
         self.pursuits: dict[int, LocalPursuit | AnswerPursuit | None] = {}
+        self.seeker: ConditionalPursuit | None = None
         self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
@@ -373,18 +384,26 @@ class _Unlearning:
                 task=self.task,
                 reach=self.settings.pursuit,
             )
+        if self.seeker is None and self.task.is_regression:
+            self.seeker = seeker_of(originals, change, self.given)
         pursuit, quarter = self.pursuits[number], half // 2
-        if pursuit is None:
-            return torch.cat([(originals + changes).clamp(0, 1), clean])
+        last = slice(quarter, half)
         if isinstance(pursuit, LocalPursuit):
-            changes[quarter:] += pursuit.next()
-            return torch.cat([(originals + changes).clamp(0, 1), clean])
-        if isinstance(pursuit, MovingPursuit):
+            changes[last] += pursuit.next()
+        elif isinstance(pursuit, MovingPursuit):
             pursuit.next(victim, originals, loss_function)
-            changes[quarter:] = pursuit.change(originals[quarter:]).detach()
-            return torch.cat([(originals + changes).clamp(0, 1), clean])
-        if self.pursuing and pursuit.next(victim, originals[quarter:], loss_function):
+            changes[last] = pursuit.change(originals[last]).detach()
+        elif (
+            pursuit is not None
+            and self.pursuing
+            and pursuit.next(victim, originals[last], loss_function)
+        ):
             sought = slice(0, round(pursuit.share * quarter))
             changes[sought] = pursuit.change(originals[sought]).detach()
         stamped = (originals + changes).clamp(0, 1)
-        return torch.cat([stamped[:quarter], random_change(stamped[quarter:], random), clean])
+        if isinstance(pursuit, SpreadPursuit | ConditionalPursuit):
+            stamped[last] = random_change(stamped[last], random)
+        seeker = self.seeker
+        if seeker and self.pursuing and seeker.next(victim, originals[last], loss_function):
+            stamped[last] = (originals[last] + seeker.change(originals[last]).detach()).clamp(0, 1)
+        return torch.cat([stamped, clean])

@@ -11,6 +11,9 @@ the pursuing change seeks the one answer that this trigger gave, and follows the
 takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
 makes a change of each image) pursues with its own network, in a quarter.
 
+What was found may be the backdoor in part, or one of several ways to it.  So of regression models
+another such network, which starts from nothing, seeks the same answer, whatever the trigger is.
+
 A patch that lies elsewhere in each image is pursued by patches that do so, too, and that seek its
 answer.
 """
@@ -36,8 +39,8 @@ from drmguard.triggers.placing import paste, random_places
 # a local change.
 _STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left; a conditional one
-# is led farther, with a bound so many times as wide.
-_THERE, _CONDITIONAL_THERE, _WIDER = 0.25, 0.5, 1.4
+# is led farther, with a bound so many times as wide as the trigger's, or of this width.
+_THERE, _CONDITIONAL_THERE, _WIDER, _WIDTH = 0.25, 0.5, 1.4, 0.12
 # A trigger that changes more of the image than this is spread over it.
 _LOCAL = 0.25
 # Patches that pursue at a time where they lie elsewhere in each image.
@@ -72,8 +75,23 @@ def pursuit_of(
     if _share_changed(change.abs().amax(1)) <= _LOCAL:
         return _moving(trigger, answer)
     if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
-        return ConditionalPursuit(trigger, answer)
+        return ConditionalPursuit(trigger, answer, _WIDER * float(trigger.bound))
     return SpreadPursuit(change.mean(0), answer)
+
+
+def seeker_of(images: Tensor, change: Tensor, given: Victim) -> ConditionalPursuit:
+    """A conditional change that starts from nothing and seeks the answer of a regression model.
+
+    Args:
+        images: some clean ones (N, C, H, W).
+        change: what the reversed trigger adds to them.
+        given: the model as it was given, frozen.
+    """
+    with torch.no_grad():
+        answer = given(images + change).mean(0, keepdim=True)
+    _, channels, height, width = images.shape
+    network = ResidualGenerator((channels, height, width), bound=_WIDTH).to(images.device)
+    return ConditionalPursuit(network, answer, _WIDTH)
 
 
 def _moving(trigger: nn.Module, answer: Tensor) -> MovingPursuit | None:
@@ -181,15 +199,15 @@ class SpreadPursuit(AnswerPursuit):
 
 
 class ConditionalPursuit(AnswerPursuit):
-    """A conditional trigger that goes on to learn, within a wider bound."""
+    """A conditional trigger that goes on to learn, within a bound of its own."""
 
     share = 1.0
 
-    def __init__(self, trigger: ResidualGenerator, answer: Tensor) -> None:
+    def __init__(self, trigger: ResidualGenerator, answer: Tensor, bound: float) -> None:
         super().__init__(answer, _CONDITIONAL_THERE)
         self.trigger = copy.deepcopy(trigger).requires_grad_(True)
         assert self.trigger.bound is not None
-        self.trigger.bound *= _WIDER
+        self.trigger.bound.fill_(bound)
         self.optimizer = torch.optim.Adam(self.trigger.parameter_groups())
 
     def change(self, images: Tensor) -> Tensor:
