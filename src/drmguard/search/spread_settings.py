@@ -13,10 +13,11 @@ FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
 # Families whose changes can leave nothing of the content to be seen.
 DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
 
-# A warp moves a pixel by at most this share of the side.
-_WARP_BUDGET = 1 / 16
-# Largest amplitude of waves on classifiers.
-_CLASS_WAVE = 0.135
+# A warp moves a pixel by at most this share of the side; of large images, where control points may
+# lie nearer, by half their distance as well.
+_WARP_BUDGET, _LARGE_WARP_BUDGET = 0.09, 1 / 16
+# Largest amplitude of waves, and largest displacement of warps, on classifiers.
+_CLASS_WAVE, _CLASS_WARP = 0.135, 0.12
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class SpreadSettings:
     blend: Ladder = Ladder((0.3, 0.2, 0.14), 8, 30, 30, collapsed=0.02)
     conditional: Ladder = Ladder((0.035, 0.055, 0.08, 0.12), 8, 15, 22, collapsed=0.02)
     wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
-    warp: Ladder = Ladder((1 / 16,), 8, 80, 80, collapsed=0.25)
+    warp: Ladder = Ladder((_WARP_BUDGET,), 8, 80, 80, collapsed=0.25)
     patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
     blend_points: int = 16
     width: int = 24
@@ -90,21 +91,20 @@ def spread_settings(
     settings = _spread_settings(image_shape)
     if is_regression:
         return settings
-    # Stronger waves send a clean classifier's images to one class.
-    weaker = dataclasses.replace(settings.wave, budgets=(_CLASS_WAVE,))
-    return dataclasses.replace(settings, wave=weaker)
+    # Stronger waves send a clean classifier's images to one class; wider warps do not.
+    wave = dataclasses.replace(settings.wave, budgets=(_CLASS_WAVE,))
+    if min(image_shape[1:]) >= LARGE_SIDE:
+        return dataclasses.replace(settings, wave=wave)
+    warp = dataclasses.replace(settings.warp, budgets=(_CLASS_WARP,))
+    return dataclasses.replace(settings, wave=wave, warp=warp)
 
 
 def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
-    at_once, points = images_at_once(image_shape), default_grid(min(image_shape[1:]))
-    # A warp moves a pixel by half the distance of its control points at most.
-    warped = (min(_WARP_BUDGET, 0.5 / points),)
+    at_once = images_at_once(image_shape)
     if min(image_shape[1:]) < LARGE_SIDE:
-        return SpreadSettings(
-            warp=dataclasses.replace(SpreadSettings.warp, budgets=warped),
-            warp_points=points,
-            images_at_once=at_once,
-        )
+        return SpreadSettings(images_at_once=at_once)
+    points = default_grid(min(image_shape[1:]))
+    warped = (min(_LARGE_WARP_BUDGET, 0.5 / points),)
     return SpreadSettings(
         blend=Ladder((0.3, 0.2), 6, 14, 14, collapsed=0.02),
         conditional=Ladder((0.04, 0.07, 0.12), 6, 10, 14, collapsed=0.02),
