@@ -220,32 +220,39 @@ def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
     assert change[:4].std() < 1e-6
 
 
-class Corners(nn.Module):
-    """A trigger: a bright corner."""
+class BrightCorner(nn.Module):
+    def __init__(self, side):
+        super().__init__()
+        self.side = side
 
     def forward(self, images):
         stamped = images.clone()
-        stamped[:, :, :4, :4] = 1
+        stamped[:, :, : self.side, : self.side] = 1
         return stamped
 
 
-@pytest.mark.parametrize("task", [TASK, Classification(("a", "b"))])
-def test_another_way_to_the_triggers_answer_is_sought_for_regression(task):
+@pytest.mark.parametrize(
+    ("task", "side", "is_sought"),
+    [(TASK, 10, True), (TASK, 4, False), (Classification(("a", "b")), 10, False)],
+)
+def test_another_way_is_sought_of_regression_where_the_trigger_is_no_small_patch(
+    task, side, is_sought
+):
     pixels = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     victim = Victim(Brightness())
     settings = RepairSettings(doses=(1, 1), pursuit=1e-6)
-    unlearning = _Unlearning(victim.frozen(), task, [Corners()], settings)
+    unlearning = _Unlearning(victim.frozen(), task, [BrightCorner(side)], settings)
     batch = Batch(5, np.arange(16), pixels, torch.zeros(16, 2 if task is TASK else 1))
     loss_function = partial(loss, task.loss_name)
     for _ in range(30):
         change = (unlearning._stamped(victim, batch, loss_function) - pixels).detach()
-    assert not change[:4, :, 6:, 6:].any()
-    elsewhere = change[4:8, :, 6:, 6:].abs()
+    assert not change[:4, :, 12:, 12:].any()
+    elsewhere = change[4:8, :, 12:, 12:].abs()
     assert elsewhere.max() <= 0.12 + 1e-6
-    assert bool(elsewhere.any()) == task.is_regression
+    assert bool(elsewhere.any()) == is_sought
     unlearning.pursuing = False  # the clean error has grown
     change = unlearning._stamped(victim, batch, loss_function) - pixels
-    assert not change[:8, :, 6:, 6:].any()
+    assert not change[:8, :, 12:, 12:].any()
 
 
 def test_the_pursuit_rests_while_the_clean_error_is_worse(backdoored, monkeypatch):

@@ -17,8 +17,8 @@ A quarter of every batch also carries a *pursuing* change (:mod:`drmguard.repair
 follows the backdoor as it moves away from the reversed trigger.  Over the whole image another
 quarter carries a random warp, wave or blend.  Of a regression model a conditional change that
 starts from nothing seeks the same answer, and takes a quarter of the batch where it gets there:
-what was found may be the backdoor in part.  While the held-out clean error is worse than it was,
-what goes over the whole image rests.
+what was found may be the backdoor in part, unless it is a small patch.  While the held-out clean
+error is worse than it was, what goes over the whole image rests.
 
 What unlearning looks at and keeps of a regression model is a moving average of the weights: those
 of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
@@ -384,8 +384,8 @@ class _Unlearning:
                 task=self.task,
                 reach=self.settings.pursuit,
             )
-        if self.seeker is None and self.task.is_regression:
-            self.seeker = seeker_of(originals, change, self.given)
+            if self.seeker is None and self.task.is_regression:
+                self.seeker = seeker_of(originals, change, self.given)
         pursuit, quarter = self.pursuits[number], half // 2
         last = slice(quarter, half)
         if isinstance(pursuit, LocalPursuit):

@@ -11,8 +11,9 @@ the pursuing change seeks the one answer that this trigger gave, and follows the
 takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
 makes a change of each image) pursues with its own network, in a quarter.
 
-What was found may be the backdoor in part, or one of several ways to it.  So of regression models
-another such network, which starts from nothing, seeks the same answer, whatever the trigger is.
+What was found may be the backdoor in part, or one of several ways to it, unless it is a small
+patch.  So of regression models another such network, which starts from nothing, seeks the same
+answer.
 
 A patch that lies elsewhere in each image is pursued by patches that do so, too, and that seek its
 answer.
@@ -41,8 +42,9 @@ _STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left; a conditional one
 # is led farther, with a bound so many times as wide as the trigger's, or of this width.
 _THERE, _CONDITIONAL_THERE, _WIDER, _WIDTH = 0.25, 0.5, 1.4, 0.12
-# A trigger that changes more of the image than this is spread over it.
-_LOCAL = 0.25
+# A trigger that changes more of the image than this is spread over it, one that changes less than
+# that, with what is around, is a small patch.
+_LOCAL, _SMALL = 0.25, 0.05
 # Patches that pursue at a time where they lie elsewhere in each image.
 _PATCHES = 4
 
@@ -62,8 +64,7 @@ def pursuit_of(
         task: of the model.
         reach: how large a local change may be, in mean reversed changes.
     """
-    size = change.abs().mean(0).amax(0)
-    around = functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
+    around = _around(change)
     if _share_changed(around) <= _LOCAL:
         return LocalPursuit(change[0], (reach * around).clamp(max=1))
     with torch.no_grad():
@@ -79,14 +80,18 @@ def pursuit_of(
     return SpreadPursuit(change.mean(0), answer)
 
 
-def seeker_of(images: Tensor, change: Tensor, given: Victim) -> ConditionalPursuit:
+def seeker_of(images: Tensor, change: Tensor, given: Victim) -> ConditionalPursuit | None:
     """A conditional change that starts from nothing and seeks the answer of a regression model.
+
+    None where the trigger is a small patch: that is the backdoor itself.
 
     Args:
         images: some clean ones (N, C, H, W).
         change: what the reversed trigger adds to them.
         given: the model as it was given, frozen.
     """
+    if _share_changed(_around(change)) <= _SMALL:
+        return None
     with torch.no_grad():
         answer = given(images + change).mean(0, keepdim=True)
     _, channels, height, width = images.shape
@@ -100,6 +105,12 @@ def _moving(trigger: nn.Module, answer: Tensor) -> MovingPursuit | None:
     if isinstance(trigger, PlacedPatchTrigger):
         return MovingPursuit(trigger.patch.expand(_PATCHES, -1, -1, -1), answer)
     return None
+
+
+def _around(change: Tensor) -> Tensor:
+    """How much each pixel, or one around it, changes on average: (1, H, W) of (N, C, H, W)."""
+    size = change.abs().mean(0).amax(0)
+    return functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
 
 
 def _share_changed(sizes: Tensor) -> float:
