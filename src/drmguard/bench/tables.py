@@ -70,8 +70,12 @@ Clean Label fine-tune clean models of the zoo for some hundred steps. Settings a
 chosen on the models of [development](development.md), but where the text of
 [detection](detection.md) names one; what was missed among attacked models of seeds 22 to 27 had
 been seen, though, when the search was last changed (patches tried all over the image, blends from
-.3 on, waves tried nearly whole, weight given to switches). No choice was made on those of seed 28.
-Scans from before switches had weight keep their scores, and their p-values under the null of then.
+.3 on, waves tried nearly whole, weight given to switches, wider warps). No choice was made on those
+of seed 28.
+Scans from before switches had weight (gaze's BadNets and SIG; of seeds 25 to 27, gaze's blends, SIG
+on head pose and WaNet; head pose's Input-Aware 26) keep their scores, and their p-values under the
+null of then. Warps of up to .09 of the side were searched in WaNet's of seeds 22 to 24 alone, in
+all others of up to a sixteenth.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
