@@ -95,7 +95,7 @@ def test_killed_and_resumed_gives_the_same_report(planted_model, image_set, tmp_
         pass
 
     state = tmp_path / "state"
-    for stage, step in (("shrinking triggers", 17), ("scouting, warp ±0.0625", 3)):
+    for stage, step in (("shrinking triggers", 17), ("scouting, warp ±0.09", 3)):
 
         def kill(name, done, _, stage=stage, step=step):
             if (name, done) == (stage, step):
