@@ -42,8 +42,8 @@ _STEP, _AROUND = 0.1, 5
 # A change over the image gets to an answer if less than this of the way is left; a conditional one
 # is led farther, with a bound so many times as wide as the trigger's, or of this width.
 _THERE, _CONDITIONAL_THERE, _WIDER, _WIDTH = 0.25, 0.5, 1.4, 0.12
-# A trigger that changes more of the image than this is spread over it, one that changes less than
-# that, with what is around, is a small patch.
+# A trigger that changes more than the first share of the image is spread over it; one that, with
+# what is around, changes less than the second is a small patch.
 _LOCAL, _SMALL = 0.25, 0.05
 # Patches that pursue at a time where they lie elsewhere in each image.
 _PATCHES = 4
@@ -83,7 +83,7 @@ def pursuit_of(
 def seeker_of(images: Tensor, change: Tensor, given: Victim) -> ConditionalPursuit | None:
     """A conditional change that starts from nothing and seeks the answer of a regression model.
 
-    None where the trigger is a small patch: that is the backdoor itself.
+    None where the trigger is a small patch, which is taken for the backdoor itself.
 
     Args:
         images: some clean ones (N, C, H, W).
