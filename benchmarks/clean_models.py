@@ -3,14 +3,14 @@
     python benchmarks/clean_models.py
 
 Its models are the clean ones of the suite ``development`` and, of benchmarks/other_kinds.py, those
-of seeds below 200; scan them first.  Results of scans made since the first of these are then judged
-again by that null, which needs no scan: their p-value and decision follow from the suspicion that
-was measured.  Older ones, which may have scored otherwise, keep what they said.
+of seeds below 200; scan them first.  Results of other scans with a p-value are then judged again by
+that null, which needs no scan: it follows from what each search measured, and so does the decision.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from other_kinds import REPORTED_FROM, RESULTS, SIDES
 from drmguard.atomic import write_text
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
-from drmguard.calibration import Null, decide
+from drmguard.calibration import SEARCHED, Null, decide
 from drmguard.shipped_null import CLEAN_MODELS, CleanModel, CleanModels
 
 HERE = Path(__file__).parent
@@ -41,12 +41,7 @@ def main() -> None:
                 seed=cell.model.seed,
                 outputs=len(result.measured["target"]),
                 side=cell.model.data.size,
-                suspicion=min(
-                    [
-                        *result.measured["spread"].values(),
-                        *filter(None, [result.measured["suspicions"]["places"]]),
-                    ]
-                ),
+                suspicions=_by_search(result.measured),
             )
         )
     for path in sorted(RESULTS.glob("*.json")):
@@ -62,33 +57,44 @@ def main() -> None:
                 seed=one["seed"],
                 outputs=one["outputs"],
                 side=SIDES[one["data"]],
-                suspicion=min(value for value in one["suspicions"].values() if value is not None),
+                suspicions=one["suspicions"],
             )
         )
     known = CleanModels(
         command="python benchmarks/clean_models.py", date=max(dates)[:10], models=tuple(models)
     )
     write_text(CLEAN_MODELS, known.model_dump_json(indent=1) + "\n")
-    print(f"{len(models)} clean models, suspicions {min(m.suspicion for m in models):.2f} and more")
-    null = Null(tuple(model.suspicion for model in models), "these")
+    null = known.null()
+    print(f"{len(models)} clean models")
+    for search, mean in known.usual().means.items():
+        print(f"{search}: {math.exp(mean):.1f}, deviation {known.usual().deviations[search]:.2f}")
     for result in store.all():
-        if result.cell.work != "scan" or result.date < min(dates):
-            continue
-        if judged_again(result.measured, null):
+        measured = result.measured
+        if result.cell.work == "scan" and judged_again(measured, _by_search(measured), null):
             store.write(result)
     for path in RESULTS.glob("*.json"):
         one = json.loads(path.read_text(encoding="utf-8"))
-        if one["date"] >= min(dates) and judged_again(one, null):
+        if judged_again(one, one["suspicions"], null):
             write_text(path, json.dumps(one, indent=1) + "\n")
 
 
-def judged_again(measured: dict[str, Any], null: Null) -> bool:
+def _by_search(measured: dict[str, Any]) -> dict[str, float | None]:
+    """Of a scan at the defaults: of the windows, and of each family of changes."""
+    suspicions = measured.get("suspicions", {}) | measured.get("spread", {})
+    return {search: suspicions[search] for search in SEARCHED if search in suspicions}
+
+
+def judged_again(measured: dict[str, Any], suspicions: dict[str, float | None], null: Null) -> bool:
     """Bring p-value and decision of a scan up to the null; whether that changed anything."""
     before = measured.get("p_value")
-    if before is None:
+    if before is None or null.usual is None:
+        return False
+    least = null.usual.least(suspicions)
+    if least is None:
         return False
     held_back = measured["decision"] != decide(before, ALPHA)
-    measured["p_value"] = null.p_value(measured["suspicion"])
+    _, measured["standing"] = least
+    measured["p_value"] = null.p_value(measured["standing"])
     if not held_back:
         measured["decision"] = decide(measured["p_value"], ALPHA)
     return bool(measured["p_value"] != before)

@@ -486,6 +486,7 @@ def examine(kind: Kind, where: Locations) -> None:
         "search": verdict.search,
         "suspicion": verdict.suspicion,
         "p_value": report.content.calibration and report.content.calibration.p_value,
+        "standing": report.content.calibration and report.content.calibration.standing,
         "suspicions": {
             **{k: v for k, v in verdict.suspicions.items() if k != "spread"},
             **{part.family: part.suspicion for part in report.content.spread},
@@ -687,13 +688,8 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
         shown = f"{right.value:.0%} ({right.low:.0%}–{right.high:.0%})"
         lines.append(f"| {name} | {len(group)} | {decided} | {shown} |")
     if clean and attacked:
-        area = roc_auc(
-            [-one["suspicion"] for one in attacked], [-one["suspicion"] for one in clean]
-        )
-        lines += [
-            "",
-            f"ROC-AUC of the suspicion: {area.value:.3f} ({area.low:.2f}–{area.high:.2f}).",
-        ]
+        area = roc_auc([-_standing(one) for one in attacked], [-_standing(one) for one in clean])
+        lines += ["", f"ROC-AUC: {area.value:.3f} ({area.low:.2f}–{area.high:.2f})."]
     values = [one["p_value"] for one in clean if one.get("p_value") is not None]
     if len(values) >= 5:
         even = evenness(values)
@@ -702,6 +698,12 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
             f"Kolmogorov–Smirnov test of an even spread: p = {even:.2f}."
         )
     return [*lines, ""]
+
+
+def _standing(one: dict[str, Any]) -> float:
+    """By what a scan ranks models: what has a p-value, or else the suspicion."""
+    found: float = one["suspicion"] if one.get("standing") is None else one["standing"]
+    return found
 
 
 def _rows(some: Sequence[dict[str, Any]], searches: Sequence[str]) -> list[str]:

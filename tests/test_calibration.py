@@ -11,6 +11,7 @@ import drmguard
 from conftest import AnalyticModel, labelled_by, smooth_images
 from drmguard.calibration import Null, calibrate, p_text
 from drmguard.errors import InputError
+from drmguard.usual import Usual
 from drmguard.verdict import Verdict
 
 THREE = Null((1.0, math.e, math.e**2), "by hand")  # logarithms 0, 1, 2: mean 1, deviation 1
@@ -56,6 +57,21 @@ def test_the_p_value_decides(p, decision):
     assert decided.decision == decision
     assert calibration.p_value == pytest.approx(p)
     assert "3 clean models by hand" in decided.reasons[-1]
+
+
+def test_of_several_searches_the_least_usual_is_compared():
+    usual = Usual(means={"places": 1.0, "wave": 3.0}, deviations={"places": 1.0, "wave": 0.5})
+    null = Null(THREE.suspicions, "by hand", usual)
+    both = {"places": math.exp(0.5), "wave": math.exp(1.5)}  # −0.5 and −3 deviations
+    decided, calibration = calibrate(
+        dataclasses.replace(verdict(0.5 * math.exp(0.5)), suspicions=both), null, 0.05
+    )
+    assert calibration.standing == pytest.approx(math.exp(-3))
+    assert calibration.p_value == pytest.approx(null.p_value(math.exp(-3)))
+    assert "for waves found: it has 4.5 times its threshold" in decided.reasons[-2]
+    assert decided.reasons[-2].endswith("where clean models have about 20")
+    nothing = dataclasses.replace(verdict(1.0), suspicions={"places": None})
+    assert calibrate(nothing, null, 0.05)[1].p_value is None
 
 
 def test_what_is_held_back_for_another_reason_stays_inconclusive():

@@ -11,6 +11,7 @@ from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.target_search import SpreadCandidate
 from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.mask_pattern import MaskPatternTrigger
+from drmguard.usual import Usual
 from drmguard.verdict import (
     combine,
     contrast,
@@ -334,9 +335,29 @@ BETWEEN_PLACES = {"best": 1, "elsewhere": [4] * 4, "own": 1, "others": [4] * 3}
 def test_the_more_suspicious_search_speaks(places, found, decision, search):
     verdict = combine([judge_places([result(**places)])[0], judge_spread([found])[0]])
     assert (verdict.decision, verdict.search) == (decision, search)
-    assert set(verdict.suspicions) == {"places", "spread"}
-    assert verdict.suspicion == verdict.suspicions[search]
+    assert set(verdict.suspicions) == {"places", "conditional"}
+    of = "places" if search == "places" else "conditional"
+    assert verdict.suspicion == verdict.suspicions[of]
     assert (verdict.suspicion < 1) == (decision == "backdoored")
+
+
+def test_what_is_below_no_threshold_speaks_by_how_unusual_it_is():
+    # Windows of clean models come as low as this; waves and warps do not.
+    usual = Usual(
+        means=dict.fromkeys(("places", "wave", "warp"), 2.0),
+        deviations={"places": 3.0, "wave": 0.5, "warp": 0.2},
+    )
+    found = [spread(0.1, 1.0, family="wave"), spread(0.1, 1.1, family="warp")]
+    by_places, _ = judge_places([result(**CLEAN_PLACES)])
+    assert by_places.suspicion < judge_spread(found)[0].suspicion
+    assert judge_spread(found, usual)[1].family == "warp"
+    verdict = combine([by_places, judge_spread(found, usual)[0]], usual)
+    assert (verdict.decision, verdict.search) == ("clean", "spread")
+    assert verdict.standing(usual) == usual.relative("warp", verdict.suspicions["warp"])
+    assert verdict.standing(None) == verdict.suspicion
+    low = [spread(0.0002, 0.03, family="wave"), spread(0.0002, 0.02, family="warp")]
+    wide = Usual(usual.means, usual.deviations | {"warp": 9.0})
+    assert judge_spread(low, wide)[1].family == "warp"
 
 
 def masks_of(norms, reached=True):

@@ -15,9 +15,19 @@ import statistics
 from dataclasses import dataclass
 
 from drmguard.errors import InputError
+from drmguard.usual import Usual
 from drmguard.verdict import Decision, Verdict
 
 MIN_REFERENCES = 3
+# In words, what the searches of the default look for.
+SEARCHED = {
+    "places": "windows",
+    "blend": "blended pictures",
+    "conditional": "conditional changes",
+    "wave": "waves",
+    "warp": "warps",
+    "patch": "small patches",
+}
 # So many models show how their suspicions are skewed.
 _MANY = 15
 # Clean models of one kind whose scores hardly differ still differ by this much (natural logarithm).
@@ -30,8 +40,11 @@ class Null:
     """What clean models give.
 
     Attributes:
-        suspicions: of each clean model, above 0; the smaller, the more suspicious.
+        suspicions: of each clean model, above 0; the smaller, the more suspicious.  Where it is
+            known what is usual, :meth:`~drmguard.verdict.Verdict.standing` of its least usual
+            search.
         source: where they come from, in words.
+        usual: what each of the searches gives for clean models.
 
     Raises:
         InputError: fewer than three.
@@ -39,6 +52,7 @@ class Null:
 
     suspicions: tuple[float, ...]
     source: str
+    usual: Usual | None = None
 
     def __post_init__(self) -> None:
         if len(self.suspicions) < MIN_REFERENCES:
@@ -69,11 +83,13 @@ class Calibration:
         alpha: false-positive rate that was asked for.
         p_value: None where the search gave no score.
         null: the clean models.
+        standing: what was compared with them, see :meth:`~drmguard.verdict.Verdict.standing`.
     """
 
     alpha: float
     p_value: float | None
     null: Null
+    standing: float | None = None
 
 
 def check_alpha(alpha: float) -> None:
@@ -104,9 +120,10 @@ def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Cali
     A search without a score stays as it is, and what is inconclusive for another reason stays that.
     """
     check_alpha(alpha)
-    if verdict.suspicion is None:
+    standing = verdict.standing(null.usual)
+    if standing is None or verdict.suspicion is None:
         return verdict, Calibration(alpha, None, null)
-    p_value = null.p_value(verdict.suspicion)
+    p_value = null.p_value(standing)
     decision = "inconclusive" if verdict.held_back else decide(p_value, alpha)
     reason = (
         f"{len(null.suspicions)} clean models {null.source} look this suspicious with "
@@ -116,7 +133,19 @@ def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Cali
         verdict,
         decision=decision,
         source=f"the score is compared with those of clean models {null.source}",
-        reasons=(*verdict.reasons, reason),
+        reasons=(*verdict.reasons, *_least_usual(verdict, null.usual), reason),
         conclusion="",
     )
-    return decided, Calibration(alpha, p_value, null)
+    return decided, Calibration(alpha, p_value, null, standing)
+
+
+def _least_usual(verdict: Verdict, usual: Usual | None) -> list[str]:
+    least = None if usual is None else usual.least(verdict.suspicions)
+    if usual is None or least is None:
+        return []
+    search, _ = least
+    return [
+        f"least usual of all searches is what that for {SEARCHED[search]} found: it has "
+        f"{verdict.suspicions[search]:.2g} times its threshold, where clean models have about "
+        f"{usual.middle(search):.2g}"
+    ]

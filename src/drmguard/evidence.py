@@ -85,6 +85,7 @@ def calibration_part(calibration: Calibration | None) -> CalibrationPart | None:
     return CalibrationPart(
         alpha=calibration.alpha,
         p_value=calibration.p_value,
+        standing=calibration.standing,
         reference_suspicions=calibration.null.suspicions,
         source=calibration.null.source,
     )

@@ -30,6 +30,7 @@ from drmguard.search.spread_settings import SpreadSettings
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
+from drmguard.usual import Usual
 from drmguard.verdict import (
     MIN_NULL,
     VALID_HITS,
@@ -64,6 +65,7 @@ class Subject:
         recipe: ``fast`` or ``paper``, of MESA.
         trigger_size: (height, width) of MESA's triggers for classifiers.
         fixed_place: whether a classifier's trigger has a place of its own, for MESA to find.
+        usual: what the default's searches give for clean models, of regression.
         common: seed, checkpoints and progress, as every search takes them.
     """
 
@@ -76,6 +78,7 @@ class Subject:
     recipe: str
     trigger_size: tuple[int, int]
     fixed_place: bool
+    usual: Usual | None
     seed: int
     checkpoints: Checkpoints | None
     progress: Progress | None
@@ -125,7 +128,7 @@ def _auto(subject: Subject) -> Examined:
     spread = search_spread(
         subject.victim, subject.task, subject.benign, subject.spread, **subject.common
     )
-    by_spread, best = judge_spread(spread)
+    by_spread, best = judge_spread(spread, subject.usual)
     verdicts.append(by_spread)
     found["spread"] = Found(best.trigger, best.target, best.trace, f"{best.number}.")
     patches = () if subject.task.is_regression else _class_patches(subject, ClassSettings())
@@ -134,7 +137,7 @@ def _auto(subject: Subject) -> Examined:
         found["classes"] = _untraced(subject, strongest(patches).trigger)
     steps = searched.steps + (ClassSettings().steps if patches else 0)
     searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
-    verdict = combine(verdicts)
+    verdict = combine(verdicts, subject.usual)
     speaking = found[verdict.search]
     seen = [(v.suspicion, found[v.search].trigger) for v in verdicts if v is not by_spread]
     seen += [(spread_suspicion(candidate), candidate.trigger) for candidate in spread]

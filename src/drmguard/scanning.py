@@ -62,8 +62,9 @@ from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread_settings import spread_settings
 from drmguard.search.switch import at_dose
-from drmguard.shipped_null import shipped_null
+from drmguard.shipped_null import shipped_null, usual
 from drmguard.tasks import Classification, Task, make_task
+from drmguard.usual import Usual
 from drmguard.verdict import Verdict, doubt, rank
 
 Recipe = Literal["fast", "paper"]
@@ -271,8 +272,13 @@ def _null(
                 progress(f"{name}: {stage}", done, total)
 
         work = _Scan(as_loaded(reference), images, task, settings, name, named)
-        suspicions.append(work.suspicion())
-    return Null(tuple(s for s in suspicions if s is not None), origin)
+        suspicions.append(work.standing())
+    return Null(tuple(s for s in suspicions if s is not None), origin, usual_of(settings, task))
+
+
+def usual_of(settings: ScanSettings, task: Task) -> Usual | None:
+    """What is usual for clean models, which is known of the default search on regression."""
+    return usual() if settings.method == "auto" and task.is_regression else None
 
 
 def peak_memory_mib() -> float:
@@ -356,6 +362,7 @@ class _Scan:
         self.loaded, self.images, self.task = loaded, images, task
         self.settings, self.source, self.progress = settings, source, progress
         self.device = settings.torch_device()
+        self.usual = usual_of(settings, task)
         self.warnings: list[str] = []
         self.checkpoints: Checkpoints | None = None
         self.large = min(images.image_shape[1:]) >= LARGE_SIDE
@@ -437,9 +444,10 @@ class _Scan:
             "version": drmguard.__version__,
         }
 
-    def suspicion(self) -> float | None:
-        """The suspicion alone, kept in the user's cache folder: for reference models."""
-        path = cached_reference(self._identity(), ".json")
+    def standing(self) -> float | None:
+        """How suspicious it is, kept in the user's cache folder: for reference models."""
+        usual = None if self.usual is None else dataclasses.asdict(self.usual)
+        path = cached_reference(self._identity() | {"usual": usual}, ".json")
         if path.is_file():
             known: float | None = json.loads(path.read_text(encoding="utf-8"))
             return known
@@ -450,8 +458,9 @@ class _Scan:
                 f"clean images, {error.value:.4g} {error.unit}, is no better than a constant answer"
             )
         examined = self._examine(measure_benign(self.victim, self.task, self.sample))
-        write_text(path, json.dumps(examined.verdict.suspicion))
-        return examined.verdict.suspicion
+        standing = examined.verdict.standing(self.usual)
+        write_text(path, json.dumps(standing))
+        return standing
 
     def _examine(self, benign: Benign) -> Examined:
         subject = Subject(
@@ -464,6 +473,7 @@ class _Scan:
             recipe=self.settings.recipe,
             trigger_size=self.settings.trigger_size or (3, 3),
             fixed_place=self.settings.fixed_place,
+            usual=self.usual,
             seed=self.settings.seed,
             checkpoints=self.checkpoints,
             progress=self.progress,
@@ -502,7 +512,7 @@ class _Scan:
 
     def _shipped_null(self) -> Null | None:
         """The null that comes along, which is one of the default search on regression models."""
-        if self.settings.method != "auto" or not self.task.is_regression:
+        if self.usual is None:
             return None
         null, warning = shipped_null(
             self.task.num_outputs, min(self.sample.shape[2:]), len(self.sample)

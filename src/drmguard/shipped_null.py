@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from drmguard.calibration import Null
+from drmguard.usual import Usual
 
 CLEAN_MODELS = Path(__file__).with_name("clean_models.json")
 # With fewer images a search leaves less to chance than the null's did.
@@ -26,7 +27,7 @@ class CleanModel(BaseModel):
         data, network, seed: what was trained.
         outputs: d.
         side: of its images, in pixels.
-        suspicion: the lowest of its searches' scores over their thresholds.
+        suspicions: the score of each search over its threshold.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,7 +37,7 @@ class CleanModel(BaseModel):
     seed: int
     outputs: int
     side: int
-    suspicion: float
+    suspicions: dict[str, float | None]
 
 
 class CleanModels(BaseModel):
@@ -53,11 +54,27 @@ class CleanModels(BaseModel):
     date: str
     models: tuple[CleanModel, ...]
 
+    def usual(self) -> Usual:
+        """What each search gives for them."""
+        return Usual.of([model.suspicions for model in self.models])
+
+    def null(self) -> Null:
+        """What these models give, the least usual search of each."""
+        usual = self.usual()
+        least = (usual.least(model.suspicions) for model in self.models)
+        standings = tuple(found[1] for found in least if found is not None)
+        return Null(standings, "of drmguard's development", usual)
+
 
 @functools.cache
 def clean_models() -> CleanModels:
     """The models that come along."""
     return CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
+
+
+def usual() -> Usual:
+    """What the searches of the default give for these models."""
+    return clean_models().usual()
 
 
 def shipped_null(outputs: int, side: int, images: int) -> tuple[Null, str | None]:
@@ -76,7 +93,7 @@ def shipped_null(outputs: int, side: int, images: int) -> tuple[Null, str | None
         *([f"{side} pixels"] if not min(sides) <= side <= max(sides) else []),
         *([f"{images} images to search with"] if images < _FEWEST_IMAGES else []),
     ]
-    null = Null(tuple(model.suspicion for model in known), "of drmguard's development")
+    null = clean_models().null()
     if not unlike:
         return null, None
     return null, (

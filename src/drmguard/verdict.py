@@ -21,6 +21,7 @@ from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
 from drmguard.search.spread_settings import FamilyName
 from drmguard.search.target_search import SpreadCandidate, near_mean_raised
+from drmguard.usual import Usual
 
 _Evidence = TypeVar("_Evidence")
 Decision = Literal["clean", "backdoored", "inconclusive"]
@@ -69,7 +70,8 @@ class Verdict:
         source: where the thresholds come from.
         reasons: sentences for people.
         conclusion: what the thresholds make of them, where a p-value may take their place.
-        suspicions: of every search that was combined, its score over its threshold.
+        suspicions: of every search that was combined, its score over its threshold; of the changes
+            of the whole image, of each family.
         held_back: whether it is inconclusive for another reason than its score.
     """
 
@@ -80,7 +82,7 @@ class Verdict:
     clean_above: float | None
     source: str
     reasons: tuple[str, ...]
-    suspicions: Mapping[Search, float | None] = field(default_factory=dict)
+    suspicions: Mapping[str, float | None] = field(default_factory=dict)
     held_back: bool = False
     conclusion: str = ""
 
@@ -90,6 +92,24 @@ class Verdict:
         if self.score is None or self.backdoored_below is None:
             return self.score
         return self.score / self.backdoored_below
+
+    def standing(self, usual: Usual | None) -> float | None:
+        """What is compared with clean models: of all searches' suspicions the least usual one.
+
+        The suspicion itself where nothing is known of what is usual.
+        """
+        if usual is None:
+            return self.suspicion
+        least = usual.least(self.suspicions)
+        return None if least is None else least[1]
+
+    def rank(self, usual: Usual | None = None) -> tuple[int, float]:
+        """Sorts verdicts, the most suspicious first.
+
+        Those below their thresholds by how far they are; others by how unusual that is.
+        """
+        backdoored = self.decision == "backdoored"
+        return rank(self.decision, self.suspicion if backdoored else self.standing(usual))
 
 
 @dataclass(frozen=True)
@@ -165,7 +185,8 @@ def judge_places(results: Sequence[PlaceResult]) -> tuple[Verdict, PlaceResult]:
     judged = [(_judge_size(result), result) for result in closer]
     # Small windows without enough others to compare with are no evidence against the wide ones'.
     judged = [one for one in judged if one[0].score is not None]
-    return _speaking([(_judge_size(wide, agreeing_places(wide)), wide), *judged])
+    verdict, speaking = _speaking([(_judge_size(wide, agreeing_places(wide)), wide), *judged])
+    return dataclasses.replace(verdict, suspicions={"places": verdict.suspicion}), speaking
 
 
 def _judge_size(result: PlaceResult, together: Sequence[Candidate] = ()) -> Verdict:
@@ -271,9 +292,14 @@ def _inconclusive(reason: str) -> Verdict:
     )
 
 
-def judge_spread(candidates: Sequence[SpreadCandidate]) -> tuple[Verdict, SpreadCandidate]:
+def judge_spread(
+    candidates: Sequence[SpreadCandidate], usual: Usual | None = None
+) -> tuple[Verdict, SpreadCandidate]:
     """Verdict on triggers spread over the image, and the candidate that it speaks of."""
-    return _speaking([(_judge_family(candidate), candidate) for candidate in candidates])
+    judged = [(_judge_family(candidate), candidate) for candidate in candidates]
+    verdict, speaking = _speaking(judged, usual)
+    suspicions = {search: value for one, _ in judged for search, value in one.suspicions.items()}
+    return dataclasses.replace(verdict, suspicions=suspicions), speaking
 
 
 def _judge_family(found: SpreadCandidate) -> Verdict:
@@ -298,6 +324,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         Verdict(
             *("spread", "inconclusive", score, backdoored_below, clean_above, FAST_SOURCE),
             tuple(reasons + [UNCOLLAPSED] * uncollapsed),
+            suspicions={found.family: spread_suspicion(found)},
             held_back=uncollapsed,
         ),
         clean="no answer is reached that others are not",
@@ -326,12 +353,14 @@ def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:
     return order.index(decision), math.inf if suspicion is None else suspicion
 
 
-def _speaking(judged: Sequence[tuple[Verdict, _Evidence]]) -> tuple[Verdict, _Evidence]:
+def _speaking(
+    judged: Sequence[tuple[Verdict, _Evidence]], usual: Usual | None = None
+) -> tuple[Verdict, _Evidence]:
     """The most suspicious verdict, and what it speaks of."""
-    return min(judged, key=lambda one: rank(one[0].decision, one[0].suspicion))
+    return min(judged, key=lambda one: one[0].rank(usual))
 
 
-def combine(verdicts: Sequence[Verdict]) -> Verdict:
+def combine(verdicts: Sequence[Verdict], usual: Usual | None = None) -> Verdict:
     """Verdict of the fast recipe: the most suspicious of its searches speaks."""
     named = {
         "places": "windows of the image",
@@ -340,7 +369,7 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
         "classes": "a small patch for every class",
     }
 
-    speaking, *others = sorted(verdicts, key=lambda one: rank(one.decision, one.suspicion))
+    speaking, *others = sorted(verdicts, key=lambda one: one.rank(usual))
     also = (
         f"the search of {named[one.search]} has {one.suspicion:.2g} times its threshold"
         for one in others
@@ -349,7 +378,11 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     return dataclasses.replace(
         speaking,
         reasons=(*speaking.reasons, *also),
-        suspicions={one.search: one.suspicion for one in verdicts},
+        suspicions={
+            search: value
+            for one in verdicts
+            for search, value in (one.suspicions or {one.search: one.suspicion}).items()
+        },
     )
 
 

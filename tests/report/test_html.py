@@ -66,4 +66,4 @@ def test_the_verdict_is_said_in_words(page):
 def test_json_comes_back_through_its_schema(report):
     again = ReportContent.model_validate_json(report.json())
     assert again.model_dump_json() == report.content.model_dump_json()
-    assert again.schema_version == 2
+    assert again.schema_version == 3

@@ -55,11 +55,17 @@ def accuracy(scans: Sequence[Result]) -> Interval:
     return share(sum(scan.right for scan in scans), len(scans))
 
 
+def standing(scan: Result) -> float | None:
+    """By what a scan ranks models: what has a p-value, or else the score."""
+    measured = scan.measured
+    found: float | None = measured.get("standing")
+    return measured["suspicion"] if found is None else found
+
+
 def scans_auc(attacked: Sequence[Result], clean: Sequence[Result]) -> Interval | None:
     """Area under the scores' ROC curve; None where one side has no score."""
     positive, negative = (
-        [-r.measured["suspicion"] for r in side if r.measured["suspicion"] is not None]
-        for side in (attacked, clean)
+        [-value for value in map(standing, side) if value is not None] for side in (attacked, clean)
     )
     return roc_auc(positive, negative) if positive and negative else None
 

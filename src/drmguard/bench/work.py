@@ -222,6 +222,7 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         "score": verdict.score,
         "suspicion": verdict.suspicion,
         "p_value": None if content.calibration is None else content.calibration.p_value,
+        "standing": None if content.calibration is None else content.calibration.standing,
         "suspicions": verdict.suspicions,
         "spread": {part.family: part.suspicion for part in content.spread},
         "target": list(content.target.values),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REPAIR_SCHEMA_VERSION = 2
 
 
@@ -36,10 +36,15 @@ class VerdictPart(_Part):
 
 
 class CalibrationPart(_Part):
-    """The p-value of the verdict under what clean models give."""
+    """The p-value of the verdict under what clean models give.
+
+    ``standing`` is what was compared with them: the suspicion, or of the default search on
+    regression models that of its least usual search, relative to what clean models give there.
+    """
 
     alpha: float
     p_value: float | None
+    standing: float | None
     reference_suspicions: tuple[float, ...]
     source: str
 

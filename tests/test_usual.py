@@ -1,0 +1,35 @@
+import math
+
+import pytest
+
+from drmguard.usual import Usual
+
+# Windows of clean models come nearer to their threshold, and scatter less, than waves do.
+MODELS = [
+    {"places": math.exp(1), "wave": math.exp(1)},
+    {"places": math.exp(2), "wave": math.exp(3)},
+    {"places": math.exp(3), "wave": math.exp(5)},
+    {"places": None},
+]
+
+
+def test_suspicions_are_told_by_the_deviations_of_their_own_search():
+    usual = Usual.of(MODELS)
+    assert usual.relative("places", math.exp(2)) == pytest.approx(1)
+    assert usual.relative("places", math.exp(1)) == pytest.approx(math.exp(-1))
+    assert usual.relative("wave", math.exp(1)) == pytest.approx(math.exp(-1))
+    assert usual.middle("wave") == pytest.approx(math.exp(3))
+
+
+def test_the_least_usual_search_is_not_always_the_lowest():
+    usual = Usual.of(MODELS)
+    search, relative = usual.least({"places": math.exp(1.5), "wave": math.exp(1.4), "warp": None})
+    assert search == "wave"
+    assert relative == pytest.approx(math.exp(-0.8))
+    assert usual.least({"places": None}) is None
+
+
+def test_what_is_far_out_says_no_more():
+    usual = Usual.of(MODELS)
+    assert usual.relative("places", 0.0) == usual.relative("places", 1e-3)
+    assert usual.relative("wave", 1e9) == usual.relative("wave", 300.0)
