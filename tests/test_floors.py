@@ -8,7 +8,17 @@ import pytest
 import drmguard
 
 FLOORS = [
-    {"errors", "arguments", "atomic", "tasks", "metrics", "checkpoint", "worker", "augmentation"},
+    {
+        "errors",
+        "arguments",
+        "atomic",
+        "tasks",
+        "metrics",
+        "checkpoint",
+        "worker",
+        "augmentation",
+        "usual",
+    },
     {"data", "models", "triggers"},
     {"training", "search", "repair"},
     {"attacks", "verdict", "calibration"},
