@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from drmguard.errors import InputError
 from drmguard.usual import Usual
@@ -84,12 +85,14 @@ class Calibration:
         p_value: None where the search gave no score.
         null: the clean models.
         standing: what was compared with them, see :meth:`~drmguard.verdict.Verdict.standing`.
+        suspicions: of every search.
     """
 
     alpha: float
     p_value: float | None
     null: Null
     standing: float | None = None
+    suspicions: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def check_alpha(alpha: float) -> None:
@@ -136,7 +139,7 @@ def calibrate(verdict: Verdict, null: Null, alpha: float) -> tuple[Verdict, Cali
         reasons=(*verdict.reasons, *_least_usual(verdict, null.usual), reason),
         conclusion="",
     )
-    return decided, Calibration(alpha, p_value, null, standing)
+    return decided, Calibration(alpha, p_value, null, standing, verdict.suspicions)
 
 
 def _least_usual(verdict: Verdict, usual: Usual | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from drmguard.report.schema import (
     CalibrationPart,
     CandidatePart,
     ClassPart,
+    ComparedPart,
     DistributionPart,
     GeneratorPart,
     HeatMapPart,
@@ -82,12 +84,24 @@ def calibration_part(calibration: Calibration | None) -> CalibrationPart | None:
     """The verdict's p-value for the report."""
     if calibration is None:
         return None
+    usual = calibration.null.usual
     return CalibrationPart(
         alpha=calibration.alpha,
         p_value=calibration.p_value,
         standing=calibration.standing,
         reference_suspicions=calibration.null.suspicions,
         source=calibration.null.source,
+        searches={}
+        if usual is None
+        else {
+            search: ComparedPart(
+                suspicion=suspicion,
+                usual=usual.middle(search),
+                deviations=math.log(usual.relative(search, suspicion)),
+            )
+            for search, suspicion in calibration.suspicions.items()
+            if suspicion is not None
+        },
     )
 
 

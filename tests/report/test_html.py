@@ -1,3 +1,4 @@
+import math
 import re
 from html.parser import HTMLParser
 
@@ -67,3 +68,13 @@ def test_json_comes_back_through_its_schema(report):
     again = ReportContent.model_validate_json(report.json())
     assert again.model_dump_json() == report.content.model_dump_json()
     assert again.schema_version == 3
+
+
+def test_every_search_stands_beside_what_it_gives_for_clean_models(report, page):
+    searches = report.content.calibration.searches
+    assert set(searches) == {"places", "blend", "conditional", "wave", "warp", "patch"}
+    least = min(one.deviations for one in searches.values())
+    assert math.exp(least) == pytest.approx(report.content.calibration.standing)
+    rows = page[page.index("clean models, about") :]
+    assert rows.index(f"{least:+.1f}") < rows.index("</table>")
+    assert "small patches" in rows

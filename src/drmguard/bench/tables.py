@@ -26,6 +26,7 @@ from drmguard.bench.result_groups import (
 )
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite
+from drmguard.calibration import SEARCHED
 
 _INTRODUCTION = """# Benchmark
 
@@ -95,7 +96,7 @@ by `drmguard bench run hard` and `drmguard bench tables`.
 # Suites that repeat no setting have a page each, with every model in a row.
 _PAGES = {"zoo": _ZOO, "hard": _HARD, "development": _DEVELOPMENT}
 # The searches of `auto` for regression.
-SEARCHES = ("places", "blend", "conditional", "wave", "warp", "patch")
+SEARCHES = tuple(SEARCHED)
 
 
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:

@@ -15,7 +15,14 @@ from PIL import Image
 from drmguard.report import plots
 from drmguard.report.report import Pictures
 from drmguard.report.schema import ReportContent
-from drmguard.report.wording import effect_text, headline, score_text, settings_rows, target_text
+from drmguard.report.wording import (
+    compared_rows,
+    effect_text,
+    headline,
+    score_text,
+    settings_rows,
+    target_text,
+)
 from drmguard.tasks import make_task
 
 _SHOWN_SIDE = 112
@@ -60,6 +67,7 @@ def render_html(content: ReportContent, pictures: Pictures) -> str:
         effect=effect_text(content),
         target=target_text(content),
         score=score_text(content),
+        compared=compared_rows(content),
         columns=columns,
         factor=factor,
         trigger_mean=png_address(_signed(mean * difference_factor(mean))),

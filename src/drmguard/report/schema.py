@@ -35,6 +35,18 @@ class VerdictPart(_Part):
     suspicions: dict[str, float | None]
 
 
+class ComparedPart(_Part):
+    """A search's suspicion beside those that it gives for clean models.
+
+    ``usual`` is their geometric mean, ``deviations`` how many standard deviations of their
+    logarithms the suspicion lies above that: below it, it is negative.
+    """
+
+    suspicion: float
+    usual: float
+    deviations: float
+
+
 class CalibrationPart(_Part):
     """The p-value of the verdict under what clean models give.
 
@@ -47,6 +59,7 @@ class CalibrationPart(_Part):
     standing: float | None
     reference_suspicions: tuple[float, ...]
     source: str
+    searches: dict[str, ComparedPart]
 
 
 class TargetPart(_Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drmguard.calibration import p_text
+from drmguard.calibration import SEARCHED, p_text
 from drmguard.report.schema import RepairRecord, ReportContent
 
 _HEADLINES = {
@@ -65,6 +65,15 @@ def score_text(content: ReportContent) -> str:
         f"{verdict.score:.3f} (backdoored below {verdict.backdoored_below:g}, "
         f"clean above {verdict.clean_above:g})"
     )
+
+
+def compared_rows(content: ReportContent) -> list[tuple[str, str, str, str]]:
+    """Each search beside clean models: its suspicion, theirs, deviations; least usual first."""
+    searches = {} if content.calibration is None else content.calibration.searches
+    return [
+        (SEARCHED[name], f"{one.suspicion:.2g}", f"{one.usual:.2g}", f"{one.deviations:+.1f}")
+        for name, one in sorted(searches.items(), key=lambda item: item[1].deviations)
+    ]
 
 
 def settings_rows(content: ReportContent) -> list[tuple[str, str]]:
