@@ -323,14 +323,14 @@ def _together(outcomes: Sequence[_Outcome]) -> _Outcome:
     """Of several scans the most suspicious one, with the verdict on which all agree."""
     if len(outcomes) == 1:
         return outcomes[0]
-    verdicts = [outcome.content.verdict for outcome in outcomes]
-    ranks = [rank(verdict.decision, verdict.suspicion) for verdict in verdicts]
+    contents = [outcome.content for outcome in outcomes]
+    ranks = [rank(one.verdict.decision, _standing(one)) for one in contents]
     speaking = outcomes[ranks.index(min(ranks))]
     verdict, cost = speaking.content.verdict, speaking.content.cost
-    decisions = [one.decision for one in verdicts]
+    decisions = [one.verdict.decision for one in contents]
     agreed = verdict.decision if len(set(decisions)) == 1 else "inconclusive"
     reason = f"scanned from {len(outcomes)} seeds: {', '.join(decisions)}"
-    costs = [outcome.content.cost for outcome in outcomes]
+    costs = [one.cost for one in contents]
     content = speaking.content.model_copy(
         update={
             "verdict": verdict.model_copy(
@@ -345,6 +345,14 @@ def _together(outcomes: Sequence[_Outcome]) -> _Outcome:
         }
     )
     return dataclasses.replace(speaking, content=content)
+
+
+def _standing(content: ReportContent) -> float | None:
+    """What has the p-value, or else the suspicion."""
+    calibration = content.calibration
+    if calibration is None or calibration.standing is None:
+        return content.verdict.suspicion
+    return calibration.standing
 
 
 class _Scan:
