@@ -80,7 +80,8 @@ def test_auto_also_tries_every_class_of_a_classifier(planted):
     model = CheckeredModel(planted=planted)
     task = drmguard.make_task("classification", classes=CLASSES)
     report = drmguard.scan(model, classified(CheckeredModel(planted=False)), task)
-    assert set(report.content.verdict.suspicions) == {"masks", "spread", "classes"}
+    families = {"blend", "conditional", "wave", "warp", "patch"}
+    assert set(report.content.verdict.suspicions) == {"masks", "classes", *families}
     assert report.content.distribution is None
     assert report.decision == ("backdoored" if planted else "clean")
     if planted:
