@@ -68,7 +68,10 @@ def test_of_several_searches_the_least_usual_is_compared():
     )
     assert calibration.standing == pytest.approx(math.exp(-3))
     assert calibration.p_value == pytest.approx(null.p_value(math.exp(-3)))
-    assert "for waves found: it has 4.5 times its threshold" in decided.reasons[-2]
+    assert (
+        "the search for waves gave what is least usual: it has 4.5 times its threshold"
+        in decided.reasons[-2]
+    )
     assert decided.reasons[-2].endswith("where clean models have about 20")
     nothing = dataclasses.replace(verdict(1.0), suspicions={"places": None})
     assert calibrate(nothing, null, 0.05)[1].p_value is None

@@ -148,7 +148,7 @@ def _least_usual(verdict: Verdict, usual: Usual | None) -> list[str]:
         return []
     search, _ = least
     return [
-        f"least usual of all searches is what that for {SEARCHED[search]} found: it has "
+        f"the search for {SEARCHED[search]} gave what is least usual: it has "
         f"{verdict.suspicions[search]:.2g} times its threshold, where clean models have about "
         f"{usual.middle(search):.2g}"
     ]
