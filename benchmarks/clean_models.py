@@ -10,7 +10,6 @@ that null, which needs no scan: it follows from what each search measured, and s
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from other_kinds import REPORTED_FROM, RESULTS, SIDES
 from drmguard.atomic import write_text
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
-from drmguard.calibration import SEARCHED, Null, decide
+from drmguard.bench.tables import SEARCHES, part_scores
+from drmguard.calibration import Null, decide
 from drmguard.shipped_null import CLEAN_MODELS, CleanModel, CleanModels
 
 HERE = Path(__file__).parent
@@ -66,8 +66,9 @@ def main() -> None:
     write_text(CLEAN_MODELS, known.model_dump_json(indent=1) + "\n")
     null = known.null()
     print(f"{len(models)} clean models")
-    for search, mean in known.usual().means.items():
-        print(f"{search}: {math.exp(mean):.1f}, deviation {known.usual().deviations[search]:.2f}")
+    usual = known.usual()
+    for search, deviation in usual.deviations.items():
+        print(f"{search}: {usual.middle(search):.1f}, deviation {deviation:.2f}")
     for result in store.all():
         measured = result.measured
         if result.cell.work == "scan" and judged_again(measured, _by_search(measured), null):
@@ -80,8 +81,8 @@ def main() -> None:
 
 def _by_search(measured: dict[str, Any]) -> dict[str, float | None]:
     """Of a scan at the defaults: of the windows, and of each family of changes."""
-    suspicions = measured.get("suspicions", {}) | measured.get("spread", {})
-    return {search: suspicions[search] for search in SEARCHED if search in suspicions}
+    suspicions = part_scores(measured)
+    return {search: suspicions[search] for search in SEARCHES if search in suspicions}
 
 
 def judged_again(measured: dict[str, Any], suspicions: dict[str, float | None], null: Null) -> bool:

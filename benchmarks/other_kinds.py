@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
-from drmguard.bench.statistics import evenness, roc_auc, share
+from drmguard.bench.statistics import evenness, share, standings_auc
 from drmguard.bench.tables import SEARCHES
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
@@ -487,10 +487,7 @@ def examine(kind: Kind, where: Locations) -> None:
         "suspicion": verdict.suspicion,
         "p_value": report.content.calibration and report.content.calibration.p_value,
         "standing": report.content.calibration and report.content.calibration.standing,
-        "suspicions": {
-            **{k: v for k, v in verdict.suspicions.items() if k != "spread"},
-            **{part.family: part.suspicion for part in report.content.spread},
-        },
+        "suspicions": verdict.suspicions,
         "passes": report.content.cost.image_passes,
         "seconds": report.run.seconds,
         **_made(),
@@ -688,7 +685,8 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
         shown = f"{right.value:.0%} ({right.low:.0%}–{right.high:.0%})"
         lines.append(f"| {name} | {len(group)} | {decided} | {shown} |")
     if clean and attacked:
-        area = roc_auc([-_standing(one) for one in attacked], [-_standing(one) for one in clean])
+        area = standings_auc(attacked, clean)
+        assert area is not None  # every scan of these has a score
         lines += ["", f"ROC-AUC: {area.value:.3f} ({area.low:.2f}–{area.high:.2f})."]
     values = [one["p_value"] for one in clean if one.get("p_value") is not None]
     if len(values) >= 5:
@@ -698,12 +696,6 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
             f"Kolmogorov–Smirnov test of an even spread: p = {even:.2f}."
         )
     return [*lines, ""]
-
-
-def _standing(one: dict[str, Any]) -> float:
-    """By what a scan ranks models: what has a p-value, or else the suspicion."""
-    found: float = one["suspicion"] if one.get("standing") is None else one["standing"]
-    return found
 
 
 def _rows(some: Sequence[dict[str, Any]], searches: Sequence[str]) -> list[str]:

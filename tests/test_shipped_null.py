@@ -9,10 +9,10 @@ def test_what_comes_along_says_what_it_is():
     known = clean_models()
     assert len(known.models) >= 10
     assert {model.outputs for model in known.models} >= {1, 2, 3}
-    assert all(
-        model.seed < 200 and min(filter(None, model.suspicions.values())) > 0
-        for model in known.models
-    )
+    assert all(model.seed < 200 for model in known.models)
+    found = [value for model in known.models for value in model.suspicions.values()]
+    assert all(value > 0 for value in found if value is not None)
+    assert len(known.null().suspicions) == len(known.models)
 
 
 def test_the_p_value_falls_with_the_suspicion():

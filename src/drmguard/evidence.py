@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +96,7 @@ def calibration_part(calibration: Calibration | None) -> CalibrationPart | None:
             search: ComparedPart(
                 suspicion=suspicion,
                 usual=usual.middle(search),
-                deviations=math.log(usual.relative(search, suspicion)),
+                deviations=usual.deviation(search, suspicion),
             )
             for search, suspicion in calibration.suspicions.items()
             if suspicion is not None

@@ -62,7 +62,7 @@ from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread_settings import spread_settings
 from drmguard.search.switch import at_dose
-from drmguard.shipped_null import shipped_null, usual
+from drmguard.shipped_null import clean_models, shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.usual import Usual
 from drmguard.verdict import Verdict, doubt, rank
@@ -278,7 +278,7 @@ def _null(
 
 def usual_of(settings: ScanSettings, task: Task) -> Usual | None:
     """What is usual for clean models, which is known of the default search on regression."""
-    return usual() if settings.method == "auto" and task.is_regression else None
+    return clean_models().usual() if settings.method == "auto" and task.is_regression else None
 
 
 def peak_memory_mib() -> float:

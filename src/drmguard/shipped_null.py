@@ -72,11 +72,6 @@ def clean_models() -> CleanModels:
     return CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
 
 
-def usual() -> Usual:
-    """What the searches of the default give for these models."""
-    return clean_models().usual()
-
-
 def shipped_null(outputs: int, side: int, images: int) -> tuple[Null, str | None]:
     """The null, and a warning where none of its models is like this one.
 

@@ -35,10 +35,13 @@ class Usual:
             {search: statistics.stdev(values) for search, values in logarithms.items()},
         )
 
+    def deviation(self, search: str, suspicion: float) -> float:
+        """How many standard deviations a suspicion lies above the usual ones."""
+        return (_logarithm(suspicion) - self.means[search]) / self.deviations[search]
+
     def relative(self, search: str, suspicion: float) -> float:
         """A suspicion relative to the usual ones: 1 is their middle, 1/e one deviation below."""
-        below = _logarithm(suspicion) - self.means[search]
-        return math.exp(below / self.deviations[search])
+        return math.exp(self.deviation(search, suspicion))
 
     def least(self, suspicions: Mapping[str, float | None]) -> tuple[str, float] | None:
         """The search whose suspicion is least usual, and how much so; None without any."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,15 +56,21 @@ def accuracy(scans: Sequence[Result]) -> Interval:
     return share(sum(scan.right for scan in scans), len(scans))
 
 
-def standing(scan: Result) -> float | None:
+def standing(measured: Mapping[str, Any]) -> float | None:
     """By what a scan ranks models: what has a p-value, or else the score."""
-    measured = scan.measured
     found: float | None = measured.get("standing")
     return measured["suspicion"] if found is None else found
 
 
 def scans_auc(attacked: Sequence[Result], clean: Sequence[Result]) -> Interval | None:
     """Area under the scores' ROC curve; None where one side has no score."""
+    return standings_auc([r.measured for r in attacked], [r.measured for r in clean])
+
+
+def standings_auc(
+    attacked: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any]]
+) -> Interval | None:
+    """The same of what scans measured."""
     positive, negative = (
         [-value for value in map(standing, side) if value is not None] for side in (attacked, clean)
     )

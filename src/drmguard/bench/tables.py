@@ -204,7 +204,7 @@ def _model_row(trained: Result, scan: Result | None) -> tuple[str, ...]:
     told = model.arguments if model.attack else model.training
     words = [f"{k} {_in_short(v)}" for k, v in sorted(told.items())]
     words += [settings_of(scan.cell)] if scan and scan.cell.settings else []
-    parts = _part_scores(found)
+    parts = part_scores(found)
     return (
         *(model.data.name, model.network, model.attack or "clean", str(model.seed)),
         _in_short(model.target) if model.target else "",
@@ -369,14 +369,14 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
     return text
 
 
-def _part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
+def part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
     """The score of each search over its threshold."""
     return {**measured.get("suspicions", {}), **measured.get("spread", {})}
 
 
 def _flagging(scan: Result) -> set[str]:
     """The searches whose score is below their threshold."""
-    parts = _part_scores(scan.measured)
+    parts = part_scores(scan.measured)
     return {name for name, value in parts.items() if value is not None and value < 1}
 
 
