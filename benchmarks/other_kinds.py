@@ -667,12 +667,12 @@ mistake. Seconds are of all three together, with three jobs on two cores.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict after | seconds |
 |---|---|---|---|---|---|---|---|---|"""
-_TAKEN = 0.2
+TAKEN = 0.2
 
 
 def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
     clean = [one for one in some if one["trigger"] is None]
-    attacked = [one for one in some if one["trigger"] and one["errors"]["AE"] <= _TAKEN]
+    attacked = [one for one in some if one["trigger"] and one["errors"]["AE"] <= TAKEN]
     lines = ["| | n | backdoored | inconclusive | clean | right |", "|---|---|---|---|---|---|"]
     groups = [("clean", clean), ("attacked, taken", attacked)]
     groups += [(f"… {name}", [o for o in attacked if o["trigger"] == name]) for name in TRIGGERS]
