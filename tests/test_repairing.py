@@ -71,6 +71,7 @@ def test_the_record_and_a_file_that_loads_like_the_original(work):
     assert again.network == loaded.network
     assert again.task == loaded.task
     assert again.victim.input_format == loaded.victim.input_format
+    assert again.digest == done.model.digest
     sample = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(again.victim(sample), done.model.victim(sample))
@@ -131,8 +132,9 @@ def test_a_module_from_python_with_the_report_of_its_scan(planted_model, image_s
         )
 
 
-def test_fine_tuning_needs_no_scan(work):
+def test_fine_tuning_needs_no_scan_and_gives_another_model(work):
     done = repaired(work, method="fine-tuning", scan_folder=None)
+    assert done.model.digest != work[0].digest
     assert done.record.verdict.before is None
     assert done.record.error_under_reversed_trigger.before is None
     assert done.pictures is None

@@ -17,7 +17,12 @@ from drmguard.data.image_set import ImageSet
 from drmguard.data.open_images import open_images
 from drmguard.errors import InputError
 from drmguard.models.load import LoadedModel, as_loaded
-from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
+from drmguard.models.safetensors_file import (
+    NetworkDescription,
+    describe,
+    save_model,
+    weights_digest,
+)
 from drmguard.models.victim import Victim
 from drmguard.repair.adversarial_pruning import AdversarialPruningSettings, adversarially_prune
 from drmguard.repair.fine_pruning import FinePruningSettings, fine_prune
@@ -176,7 +181,7 @@ def repair_model(
     after = LoadedModel(
         victim=repaired.victim,
         name=model.name,
-        digest=model.digest,
+        digest=weights_digest(dict(repaired.victim.module.state_dict())),
         network=model.network,
         task=model.task or chosen,
     )
