@@ -3,7 +3,7 @@
     python benchmarks/which_search.py
 
 It reads the suspicions that scans have stored and scans nothing.  The null is that of
-src/drmguard/clean_models.json; docs/detection.md has the table.
+src/drmguard/clean_models.json; docs/detection-trials.md has the table.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from other_kinds import REPORTED_FROM, RESULTS, TAKEN
 from scipy import stats
 
+from drmguard.bench.search_ablation import part_scores
 from drmguard.bench.statistics import evenness, roc_auc
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
-from drmguard.bench.tables import SEARCHES, part_scores
+from drmguard.bench.tables import SEARCHES
 from drmguard.calibration import Null
 from drmguard.shipped_null import clean_models
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from drmguard.bench.result_groups import (
     subject_of,
     title_of,
 )
+from drmguard.bench.search_ablation import part_scores, search_ablation
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite
 from drmguard.calibration import SEARCHED
@@ -145,7 +146,8 @@ def _of(suites: Sequence[Suite], results: Sequence[Result]) -> list[Result]:
 def _models_page(introduction: str, done: Sequence[Result]) -> str:
     """What each method decides, and every model with its settings."""
     scans = [r for r in done if r.cell.work == "scan"]
-    text = [introduction, *_identification_tables(scans), *_p_values(scans), *_every_model(done)]
+    text = [introduction, *_identification_tables(scans), *_p_values(scans)]
+    text += [*search_ablation(scans), *_every_model(done)]
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -367,11 +369,6 @@ def _identification_tables(results: Sequence[Result]) -> list[str]:
             text.append(f"| {' | '.join(cells)} |")
         text.append("")
     return text
-
-
-def part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
-    """The score of each search over its threshold."""
-    return {**measured.get("suspicions", {}), **measured.get("spread", {})}
 
 
 def _flagging(scan: Result) -> set[str]:

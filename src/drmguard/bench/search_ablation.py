@@ -1,0 +1,95 @@
+"""What the default decides without one of its searches, or with one alone: its ablation.
+
+Scans store what each of their searches found, so nothing is scanned again; the null is that of the
+same searches of the same clean models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drmguard.bench.result_groups import grouped
+from drmguard.bench.store import Result
+from drmguard.calibration import SEARCHED, Null
+from drmguard.shipped_null import clean_models
+
+_ALPHA = 0.05
+# Fewer clean models say too little of false alarms.
+_FEWEST_CLEAN = 10
+
+_TEXT = """## Without one search, and with one alone
+
+What `auto` would decide with some of its searches: attacked models and clean ones with p up to .05,
+and the ROC-AUC. The null is that of the same searches for the same clean models; verdicts that are
+held back for another reason count as decided here.
+"""
+
+
+def part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
+    """The score of each search over its threshold."""
+    return {**measured.get("suspicions", {}), **measured.get("spread", {})}
+
+
+def search_ablation(scans: Sequence[Result]) -> list[str]:
+    """A table's lines: a row for each choice of searches, of the data with enough clean models."""
+    scans = [r for r in scans if (r.cell.method, r.cell.settings) == ("auto", {}) and _scored(r)]
+    groups = {
+        name: rows
+        for (name,), rows in sorted(grouped(scans, lambda cell: (cell.model.data.name,)).items())
+        if sum(r.cell.model.attack is None for r in rows) >= _FEWEST_CLEAN
+    }
+    if not groups:
+        return []
+    columns = " | ".join(f"{name}: found, flagged, ROC-AUC" for name in groups)
+    text = [_TEXT, f"| searches | {columns} |", f"|---|{'---|' * len(groups)}"]
+    everything = tuple(SEARCHED)
+    choices = {"all": everything}
+    choices |= {
+        f"without {words}": tuple(one for one in everything if one != search)
+        for search, words in SEARCHED.items()
+    }
+    choices |= {f"{words} alone": (search,) for search, words in SEARCHED.items()}
+    for words, searches in choices.items():
+        null = _null_of(searches)
+        cells = (_decided(rows, searches, null) for rows in groups.values())
+        text.append(f"| {words} | {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+def _scored(scan: Result) -> bool:
+    parts = part_scores(scan.measured)
+    return all(search in parts for search in SEARCHED)
+
+
+def _null_of(searches: Sequence[str]) -> Null:
+    known = clean_models()
+    chosen = (
+        model.model_copy(update={"suspicions": _some(model.suspicions, searches)})
+        for model in known.models
+    )
+    return known.model_copy(update={"models": tuple(chosen)}).null()
+
+
+def _some(
+    suspicions: Mapping[str, float | None], searches: Sequence[str]
+) -> dict[str, float | None]:
+    return {search: suspicions[search] for search in searches}
+
+
+def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str:
+    from drmguard.bench.statistics import roc_auc
+
+    assert null.usual is not None
+    standings: dict[bool, list[float]] = {True: [], False: []}
+    for row in rows:
+        least = null.usual.least(_some(part_scores(row.measured), searches))
+        if least is not None:
+            standings[row.cell.model.attack is not None].append(least[1])
+    attacked, clean = standings[True], standings[False]
+    found, flagged = (
+        f"{sum(null.p_value(value) <= _ALPHA for value in side)} of {len(side)}"
+        for side in (attacked, clean)
+    )
+    area = roc_auc([-value for value in attacked], [-value for value in clean]).value
+    return f"{found}, {flagged}, {area:.3f}"
