@@ -662,10 +662,11 @@ _REPAIRS = """## Repairs
 Models that the scan called backdoored, repaired at the defaults (`benchmarks/other_kinds.py
 repair`: scan, unlearning, and a scan with another seed) and measured with the true triggers, before
 → after; in brackets what the clean model of the same network, data and seed gives under the same
-trigger: AE should grow to that, DAE fall to it. Clean models in the table were called backdoored by
-mistake. Seconds are of all three together, with three jobs on two cores.
+trigger: AE should grow to that, DAE fall to it. Those of seed 200 were trained again for it on
+another processor, which gives other weights, so that two are not called backdoored this time.
+Seconds are of all three together, with three jobs on two cores.
 
-| data | network | trigger | seed | AE | DAE | RE | verdict after | seconds |
+| data | network | trigger | seed | AE | DAE | RE | verdict | seconds |
 |---|---|---|---|---|---|---|---|---|"""
 TAKEN = 0.2
 
@@ -728,7 +729,7 @@ def _repair_rows(some: Sequence[dict[str, Any]]) -> list[str]:
                 _short(one[of].get(name)) for of in ("before", "after", "clean")
             )
             cells.append(f"{before} → {after} ({clean})")
-        cells += [one["verdict"]["after"], f"{one['seconds']:.0f}"]
+        cells += ["{before} → {after}".format(**one["verdict"]), f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
