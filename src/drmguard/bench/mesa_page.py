@@ -27,10 +27,10 @@ before, 1.2 to 5.9 % after. Black-and-white 16 and 186, marked by a star, are wh
 settings were chosen on ([repair](repair.md)); means and extremes leave them out. The network of
 seed 30 was trained three times as long as that of seed 20, on images that are moved and mirrored.
 Those of seed 20 were trained twice by the same recipe, on two processors, which gives other
-weights: the ensemble's figures of its black-and-white patterns are of the first training, all
-others of the second. Single levels and the one patch of the point search are as good as the
-ensemble here: what a repair removes beyond the trigger given is the work of the patches that pursue
-it ([repair](repair.md)).
+weights: the ensemble's figures of its black-and-white patterns, and of 186 the point search's, are
+of the first training, all others of the second. Single levels and the one patch of the point search
+are as good as the ensemble here: what a repair removes beyond the trigger given is the work of the
+patches that pursue it ([repair](repair.md)).
 """
 _CHOSEN_ON = ("black-and-white 16", "black-and-white 186")
 _FIXED = """## A trigger with a place of its own
