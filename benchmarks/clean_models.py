@@ -16,9 +16,9 @@ from typing import Any
 from other_kinds import REPORTED_FROM, RESULTS, SIDES
 
 from drmguard.atomic import write_text
+from drmguard.bench.result_groups import SEARCHES, part_scores
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
-from drmguard.bench.tables import SEARCHES, part_scores
 from drmguard.calibration import Null, decide
 from drmguard.shipped_null import CLEAN_MODELS, CleanModel, CleanModels
 

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from other_kinds import REPORTED_FROM, RESULTS, TAKEN
 from scipy import stats
 
-from drmguard.bench.search_ablation import part_scores
-from drmguard.bench.statistics import evenness, roc_auc
+from drmguard.bench.result_groups import SEARCHES, part_scores
+from drmguard.bench.statistics import evenness, roc_area
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
-from drmguard.bench.tables import SEARCHES
 from drmguard.calibration import Null
 from drmguard.shipped_null import clean_models
 
@@ -100,7 +99,7 @@ def main() -> None:
         cells = []
         for number, sides in enumerate(groups):
             attacked, clean = (np.exp(form(rows_of(side)) - middle).tolist() for side in sides)
-            area = roc_auc([-value for value in attacked], [-value for value in clean]).value
+            area = roc_area([-value for value in attacked], [-value for value in clean])
             low, high = ([known.p_value(v) for v in values] for values in (attacked, clean))
             if number == 0:
                 found, flagged = (sum(p <= ALPHA for p in values) for values in (low, high))

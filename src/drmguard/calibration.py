@@ -10,6 +10,7 @@ tail is the p-value, so that few references give wide ones.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Mapping
@@ -66,14 +67,22 @@ class Null:
         """Probability that a clean model looks at least as suspicious."""
         from scipy import special, stats
 
+        power, mean, spread = self._straightened
+        below = special.boxcox(max(suspicion, _LEAST), power) - mean
+        return float(stats.t.cdf(below / spread, len(self.suspicions) - 1))
+
+    @functools.cached_property
+    def _straightened(self) -> tuple[float, float, float]:
+        """The power that makes the suspicions most nearly normal, then their mean and spread."""
+        from scipy import special, stats
+
         known = [max(value, _LEAST) for value in self.suspicions]
         count = len(known)
         power = float(stats.boxcox_normmax(known, method="mle")) if count >= _MANY else 0.0
         straight = special.boxcox(known, power)  # with 0 the logarithm
         least = _LEAST_SPREAD * statistics.geometric_mean(known) ** power
         spread = max(statistics.stdev(straight), least) * math.sqrt(1 + 1 / count)
-        below = special.boxcox(max(suspicion, _LEAST), power) - statistics.mean(straight)
-        return float(stats.t.cdf(below / spread, count - 1))
+        return power, float(statistics.mean(straight)), spread
 
 
 @dataclass(frozen=True)

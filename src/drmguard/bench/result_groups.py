@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from drmguard.bench.cell import Cell
 from drmguard.bench.store import Result
+from drmguard.calibration import SEARCHED
 
 # In the order of the tables.
 ATTACKS = (
     *("clean", "badnets", "blend", "sig", "clean-label", "wanet", "input-aware"),
     *("adaptive-wanet", "multi-target-wanet", "offset", "jitter"),
 )
+# The searches of `auto` for regression.
+SEARCHES = tuple(SEARCHED)
 Group = dict[tuple[Any, ...], list[Result]]
 
 
@@ -25,6 +28,11 @@ def grouped(results: Iterable[Result], key: Callable[[Cell], tuple[Any, ...]]) -
     for result in results:
         groups[key(result.cell)].append(result)
     return groups
+
+
+def part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
+    """The score of each of a scan's searches over its threshold."""
+    return {**measured.get("suspicions", {}), **measured.get("spread", {})}
 
 
 def subject_of(cell: Cell) -> tuple[str, str, int]:

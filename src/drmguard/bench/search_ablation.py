@@ -7,9 +7,8 @@ same searches of the same clean models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from drmguard.bench.result_groups import grouped
+from drmguard.bench.result_groups import SEARCHES, grouped, part_scores
 from drmguard.bench.store import Result
 from drmguard.calibration import SEARCHED, Null
 from drmguard.shipped_null import clean_models
@@ -26,11 +25,6 @@ held back for another reason count as decided here.
 """
 
 
-def part_scores(measured: Mapping[str, Any]) -> dict[str, float | None]:
-    """The score of each search over its threshold."""
-    return {**measured.get("suspicions", {}), **measured.get("spread", {})}
-
-
 def search_ablation(scans: Sequence[Result]) -> list[str]:
     """A table's lines: a row for each choice of searches, of the data with enough clean models."""
     scans = [r for r in scans if (r.cell.method, r.cell.settings) == ("auto", {}) and _scored(r)]
@@ -43,10 +37,9 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
         return []
     columns = " | ".join(f"{name}: found, flagged, ROC-AUC" for name in groups)
     text = [_TEXT, f"| searches | {columns} |", f"|---|{'---|' * len(groups)}"]
-    everything = tuple(SEARCHED)
-    choices = {"all": everything}
+    choices = {"all": SEARCHES}
     choices |= {
-        f"without {words}": tuple(one for one in everything if one != search)
+        f"without {words}": tuple(one for one in SEARCHES if one != search)
         for search, words in SEARCHED.items()
     }
     choices |= {f"{words} alone": (search,) for search, words in SEARCHED.items()}
@@ -59,7 +52,7 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
 
 def _scored(scan: Result) -> bool:
     parts = part_scores(scan.measured)
-    return all(search in parts for search in SEARCHED)
+    return all(search in parts for search in SEARCHES)
 
 
 def _null_of(searches: Sequence[str]) -> Null:
@@ -78,7 +71,7 @@ def _some(
 
 
 def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str:
-    from drmguard.bench.statistics import roc_auc
+    from drmguard.bench.statistics import roc_area
 
     assert null.usual is not None
     standings: dict[bool, list[float]] = {True: [], False: []}
@@ -91,5 +84,5 @@ def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str
         f"{sum(null.p_value(value) <= _ALPHA for value in side)} of {len(side)}"
         for side in (attacked, clean)
     )
-    area = roc_auc([-value for value in attacked], [-value for value in clean]).value
+    area = roc_area([-value for value in attacked], [-value for value in clean])
     return f"{found}, {flagged}, {area:.3f}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from drmguard.bench.store import Result
@@ -28,22 +28,23 @@ def share(successes: int, of: int) -> Interval:
     return Interval(successes / of, float(interval.low), float(interval.high))
 
 
+def roc_area(positive: ArrayLike, negative: ArrayLike) -> float:
+    """Chance that a positive scores above a negative; half where they are level."""
+    p, n = np.asarray(positive, float)[:, None], np.asarray(negative, float)[None]
+    return float((p > n).mean() + 0.5 * (p == n).mean())
+
+
 def roc_auc(positive: Sequence[float], negative: Sequence[float], *, seed: int = 0) -> Interval:
-    """Chance that a positive scores above a negative, with its bootstrap interval.
+    """:func:`roc_area` with its bootstrap interval.
 
     The interval is that of the percentiles of 2,000 resamplings of each side; where both sides
     are perfectly apart it has no width, which says nothing of models that were not measured.
     """
-
-    def area(p: NDArray[np.float64], n: NDArray[np.float64]) -> float:
-        greater = (p[:, None] > n[None]).mean() + 0.5 * (p[:, None] == n[None]).mean()
-        return float(greater)
-
     p, n = np.asarray(positive, float), np.asarray(negative, float)
     random = np.random.default_rng(seed)
-    drawn = [area(random.choice(p, len(p)), random.choice(n, len(n))) for _ in range(2000)]
+    drawn = [roc_area(random.choice(p, len(p)), random.choice(n, len(n))) for _ in range(2000)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(area(p, n), float(low), float(high))
+    return Interval(roc_area(positive, negative), float(low), float(high))
 
 
 def evenness(p_values: Sequence[float]) -> float:

@@ -16,18 +16,19 @@ from drmguard.bench.published_page import published_sections
 from drmguard.bench.repair_page import repair_page
 from drmguard.bench.result_groups import (
     ATTACKS,
+    SEARCHES,
     grouped,
     in_digits,
     mean_of,
     ordered,
+    part_scores,
     settings_of,
     subject_of,
     title_of,
 )
-from drmguard.bench.search_ablation import part_scores, search_ablation
+from drmguard.bench.search_ablation import search_ablation
 from drmguard.bench.store import Result
 from drmguard.bench.suite import Suite
-from drmguard.calibration import SEARCHED
 
 _INTRODUCTION = """# Benchmark
 
@@ -98,8 +99,6 @@ by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.
 _PAGES = {"zoo": _ZOO, "hard": _HARD, "development": _DEVELOPMENT}
-# The searches of `auto` for regression.
-SEARCHES = tuple(SEARCHED)
 
 
 def write_tables(suites: Sequence[Suite], results: Sequence[Result], docs: Path) -> Path:
