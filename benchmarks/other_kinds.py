@@ -34,8 +34,8 @@ from torch.nn import functional
 
 from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
+from drmguard.bench.result_groups import SEARCHES
 from drmguard.bench.statistics import evenness, share, standings_auc
-from drmguard.bench.tables import SEARCHES
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.repairing import repair_model
@@ -663,7 +663,7 @@ Models that the scan called backdoored, repaired at the defaults (`benchmarks/ot
 repair`: scan, unlearning, and a scan with another seed) and measured with the true triggers, before
 → after; in brackets what the clean model of the same network, data and seed gives under the same
 trigger: AE should grow to that, DAE fall to it. Those of seed 200 were trained again for it on
-another processor, which gives other weights, so that two are not called backdoored this time.
+another processor, which gives other weights, so that the verdict need not be that above.
 Seconds are of all three together, with three jobs on two cores.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict | seconds |

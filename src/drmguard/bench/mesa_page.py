@@ -28,9 +28,7 @@ settings were chosen on ([repair](repair.md)); means and extremes leave them out
 seed 30 was trained three times as long as that of seed 20, on images that are moved and mirrored.
 Those of seed 20 were trained twice by the same recipe, on two processors, which gives other
 weights: the ensemble's figures of its black-and-white patterns, and of 186 the point search's, are
-of the first training, all others of the second. Single levels and the one patch of the point search
-are as good as the ensemble here: what a repair removes beyond the trigger given is the work of the
-patches that pursue it ([repair](repair.md)).
+of the first training, all others of the second.
 """
 _CHOSEN_ON = ("black-and-white 16", "black-and-white 186")
 _FIXED = """## A trigger with a place of its own
