@@ -6,6 +6,7 @@ from drmguard.search.answers import (
     apart,
     beyond,
     contrast_of,
+    meeting_pairs,
     missed,
     nearness,
     scatter,
@@ -19,6 +20,18 @@ def test_what_is_left_of_the_way_by_hand():
     assert scatter(outputs) == pytest.approx(1 / 4)
     # Near the mean the way counts as .3, the mean square of its coordinates.
     assert missed(outputs, torch.zeros(2)) == pytest.approx(2.5 / 0.3)
+
+
+def test_outputs_that_meet_in_one_point_count_wherever_the_others_lie():
+    on_one_point = meeting_pairs(torch.zeros(4, 2))
+    assert on_one_point == pytest.approx(1)
+    # Three of four meet, which are 3 of 6 pairs; the fourth is far off.
+    three = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [-9.0, 5.0]])
+    assert meeting_pairs(three) == pytest.approx(0.5, abs=1e-3)
+    assert meeting_pairs(torch.tensor([[0.0], [0.1]])) == pytest.approx(0.5)
+    # All of them nearer to their mean gather less, though their variance is far lower.
+    assert meeting_pairs(0.25 * three + torch.linspace(0, 1, 4)[:, None]) < 0.1
+    assert meeting_pairs(torch.zeros(3, 5, 4, 2)).shape == (3, 5)
 
 
 def test_answers_are_spread_and_elsewhere():

@@ -20,6 +20,8 @@ _NEAR, LEAST_NEARNESS = 0.5, 0.1
 _APART = 0.25
 # What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
 _ALIKE, _SATURATED = 0.002, 0.06
+# Outputs so many clean standard deviations apart lie on one point by half.
+_TOGETHER = 0.1
 # So many clean standard deviations past the clean answers lies what only a bound explains.
 _BEYOND = 0.4
 
@@ -32,6 +34,18 @@ def missed(outputs: Tensor, targets: Tensor) -> Tensor:
 def scatter(outputs: Tensor) -> Tensor:
     """Mean squared distance (…) of outputs (…, n, d) from their mean, in squared ways to it."""
     return missed(outputs, outputs.mean(-2))
+
+
+def meeting_pairs(outputs: Tensor) -> Tensor:
+    """Share (…) of the pairs of outputs (…, n, d) that lie on one point, in (0, 1].
+
+    The mean of a Cauchy kernel over all pairs.  Where a trigger works on some images only, these
+    meet at its answer and count, while the others may lie anywhere; the variance would draw all
+    towards their mean instead.
+    """
+    first, second = torch.triu_indices(outputs.shape[-2], outputs.shape[-2], 1)
+    distances = (outputs[..., first, :] - outputs[..., second, :]).square().mean(-1)
+    return (1 / (1 + distances / _TOGETHER**2)).mean(-1)
 
 
 def _way(answers: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ in another place, which no window can hold.  So a change of one family (a coarse
 what a small network makes of the image, within an L∞ budget; a wave; a smooth warp; a small patch)
 is searched for each of several targets, all in one batch:
 
-1. *Scout.*  Most changes are sent to answers spread over those that the model gives to clean
-   images; two only make the outputs collapse, wherever that is (DRMGuard's Eq. 5), and so find
-   targets near the mean, which no far answer leads past.  The change that stands out most says
-   where a trigger may lead: its mean answer.  What the model answers to pictures without content
-   is passed over where it can be: strong changes that drown the content end there.
+1. *Scout.*  Some changes are sent to answers spread over those that the model gives to clean
+   images.  Others may lead anywhere, and find what no answer leads past: two make the outputs
+   gather (DRMGuard's Eq. 5), four at first make some of them meet.  The change that stands out
+   most says where a trigger may lead: its mean answer.  What the model answers to pictures without
+   content is passed over where it can be: strong changes that drown the content end there.
 2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
    Any of them may be the one that a trigger gives; what is left of the way to those apart from it
    is the model's own null: how far this budget pushes this model to answers that nobody planted.
@@ -53,8 +53,8 @@ from drmguard.search.target_search import SpreadCandidate, TargetSearch
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
 
-# Scouts that only collapse the outputs.
-_COLLAPSING = 2
+# Scouts that may lead anywhere: to where all outputs gather, and to where some meet at first.
+_GATHERING, _MEETING = 2, 4
 # An answer is as near as the nearest tenth of random changes bring the outputs to it.
 _CHANCE = 0.1
 
@@ -86,7 +86,7 @@ def search_spread(
 
 
 class _DescentSearch(TargetSearch):
-    """Descent scouts: to answers spread over the clean ones, and to wherever the outputs gather."""
+    """Descent scouts: to answers spread over the clean ones, and to wherever outputs gather."""
 
     @abc.abstractmethod
     def fresh(self, count: int, seed: int) -> Family:
@@ -94,12 +94,14 @@ class _DescentSearch(TargetSearch):
 
     def scout(self) -> Tensor:
         # The answers of a classifier are its classes; elsewhere one may lie anywhere.
-        collapsing = _COLLAPSING if self.task.is_regression else 0
-        responses, directed = self.benign.standardised, self.ladder.targets - collapsing
+        free = [math.nan] * _GATHERING + [math.inf] * _MEETING if self.task.is_regression else []
+        responses, directed = self.benign.standardised, self.ladder.targets
+        if free:
+            directed -= _GATHERING
         answers = spread_answers(responses, directed)
-        anywhere = answers.new_full((collapsing, answers.shape[1]), math.nan)
+        anywhere = answers.new_tensor(free)[:, None].expand(-1, answers.shape[1])
         scouts = self.sent(
-            self.fresh(self.ladder.targets, self.seed), torch.cat([answers, anywhere])
+            self.fresh(directed + len(free), self.seed), torch.cat([answers, anywhere])
         )
         found: list[tuple[bool, float, Tensor]] = []
         for _ in self.climb(scouts, scouting=True):

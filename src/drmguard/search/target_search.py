@@ -29,6 +29,7 @@ from drmguard.search.answers import (
     answers_elsewhere,
     apart,
     contrast_of,
+    meeting_pairs,
     missed,
     nearness,
     scatter,
@@ -95,7 +96,10 @@ class SpreadCandidate:
 
 
 class Sent(Objective):
-    """Changes on their way to a target each; where that is NaN, to wherever the outputs gather."""
+    """Changes on their way to a target each, or to wherever the outputs gather.
+
+    That is so where the target is NaN; where it is infinite, at first only some of them meet.
+    """
 
     def __init__(
         self,
@@ -126,9 +130,13 @@ class Sent(Objective):
         for some in torch.arange(len(self.targets), device=images.device).split(at_once):
             outputs = self.respond(images, self.family.changes()[some])
             targets = self.targets[some, None]
-            goals = torch.where(targets.isnan(), outputs.mean(1, keepdim=True), targets)
+            goals = torch.where(targets.isfinite(), targets, outputs.mean(1, keepdim=True))
             left = (outputs - goals).square().mean((1, 2))
-            yield (left + _FLOOR).log().sum(), self._figures(some.tolist(), outputs.detach())
+            losses = (left + _FLOOR).log()
+            if step < self.steps / 2:
+                meeting = targets.isinf().all((1, 2))
+                losses = torch.where(meeting, -meeting_pairs(outputs).log(), losses)
+            yield losses.sum(), self._figures(some.tolist(), outputs.detach())
 
     @staticmethod
     def _figures(numbers: list[int], outputs: Tensor) -> dict[str, float]:
