@@ -6,10 +6,11 @@ what a small network makes of the image, within an L∞ budget; a wave; a smooth
 is searched for each of several targets, all in one batch:
 
 1. *Scout.*  Some changes are sent to answers spread over those that the model gives to clean
-   images.  Others may lead anywhere, and find what no answer leads past: two make the outputs
-   gather (DRMGuard's Eq. 5), four at first make some of them meet.  The change that stands out
-   most says where a trigger may lead: its mean answer.  What the model answers to pictures without
-   content is passed over where it can be: strong changes that drown the content end there.
+   images.  Others may lead anywhere, and find what no answer leads past: two make all outputs
+   gather (DRMGuard's Eq. 5), more of them at first make only some outputs meet.  The change that
+   stands out most says where a trigger may lead: its mean answer.  What the model answers to
+   pictures without content is passed over where it can be: strong changes that drown the content
+   end there.
 2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
    Any of them may be the one that a trigger gives; what is left of the way to those apart from it
    is the model's own null: how far this budget pushes this model to answers that nobody planted.
@@ -53,8 +54,8 @@ from drmguard.search.target_search import SpreadCandidate, TargetSearch
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
 
-# Scouts that may lead anywhere: to where all outputs gather, and to where some meet at first.
-_GATHERING, _MEETING = 2, 4
+# Scouts that may lead to wherever all outputs gather.
+_GATHERING = 2
 # An answer is as near as the nearest tenth of random changes bring the outputs to it.
 _CHANCE = 0.1
 
@@ -94,10 +95,10 @@ class _DescentSearch(TargetSearch):
 
     def scout(self) -> Tensor:
         # The answers of a classifier are its classes; elsewhere one may lie anywhere.
-        free = [math.nan] * _GATHERING + [math.inf] * _MEETING if self.task.is_regression else []
-        responses, directed = self.benign.standardised, self.ladder.targets
-        if free:
+        responses, directed, free = self.benign.standardised, self.ladder.targets, []
+        if self.task.is_regression:
             directed -= _GATHERING
+            free = [math.nan] * _GATHERING + [math.inf] * self.settings.meeting
         answers = spread_answers(responses, directed)
         anywhere = answers.new_tensor(free)[:, None].expand(-1, answers.shape[1])
         scouts = self.sent(

@@ -52,6 +52,7 @@ class SpreadSettings:
     Attributes:
         blend, conditional, wave, warp, patch: the families; waves and patches are scouted by trying
             them.
+        meeting: scouts more, which may lead to wherever some outputs meet.
         blend_points: points a side of a blend's picture.
         width: channels of a conditional change's network.
         frequencies, probed: waves tried over the image's side, and clean images that each is
@@ -70,6 +71,7 @@ class SpreadSettings:
     wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
     warp: Ladder = Ladder((_WARP_BUDGET,), 8, 80, 80, collapsed=0.25)
     patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
+    meeting: int = 4
     blend_points: int = 16
     width: int = 24
     frequencies: int = 12
@@ -111,6 +113,7 @@ def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.007),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
+        meeting=2,
         warp_points=points,
         patch_spacing=1.0,
         frequencies=6,
