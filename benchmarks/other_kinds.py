@@ -652,18 +652,21 @@ tenth of the images. RE, AE and DAE are mean absolute errors in standard deviati
 An attack whose AE is above .2 did not take: there the outputs scatter about the target, and
 little is to be found. Seeds below 200 are what the search was developed on, and its null comes
 from; no choice was made knowing the models of seeds from 200 on, but for the clean transformer on
-steering (seed 200), after which switches to what blank pictures give lost their weight. Warps of up
-to .09 of the side (.12 on classifiers) were searched in those with glass and in the clean ones of
-development, in the others of up to a sixteenth; in the clean ones of seed 200 that search by
-itself, run again, comes to 2.7 and more. All p-values are under the null of today.
+steering (seed 200), after which switches to what blank pictures give lost their weight. Ten of
+seed 200 were trained again on another processor, which gives other weights, and scanned with the
+code of today: on steering and photographs all with GroupNorm and all transformers, and steering's
+*vgg* but the one with a photograph. In the clean ones of development blends, conditional changes
+and warps were searched again by themselves. The others were scanned before scouts could lead to
+wherever some outputs meet, and but for those with glass with warps of up to a sixteenth of the
+side instead of .09 (.12 on classifiers). All p-values are under the null of today.
 """
 _REPAIRS = """## Repairs
 
 Models that the scan called backdoored, repaired at the defaults (`benchmarks/other_kinds.py
 repair`: scan, unlearning, and a scan with another seed) and measured with the true triggers, before
 → after; in brackets what the clean model of the same network, data and seed gives under the same
-trigger: AE should grow to that, DAE fall to it. Those of seed 200 were trained again for it on
-another processor, which gives other weights, so that the verdict need not be that above.
+trigger: AE should grow to that, DAE fall to it. The verdicts are those of the code of then, which
+need not be those above.
 Seconds are of all three together, with three jobs on two cores.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict | seconds |
