@@ -75,16 +75,16 @@ chosen on the models of [development](development.md), but where the text of
 been seen, though, when the search was last changed (patches tried all over the image, blends from
 .3 on, waves tried nearly whole, weight given to switches, wider warps; scouts that meet, for head
 pose's Input-Aware 26). No choice was made on those of seed 28.
-Head pose's attacked models of seeds 22 to 24, its Input-Aware, its clean models, and gaze's BadNets
-and SIG of seeds 22 and 25 were trained again on another processor, which gives other weights, and
-scanned since; all of these but head pose's attacked ones without Input-Aware with the code of today,
-those before scouts could lead to wherever some outputs meet. Of the rest, scans from before switches
-had weight (gaze's other BadNets and SIG; of seeds 26 and 27, gaze's blends; of seeds 25 to 27, SIG
-on head pose and WaNet) keep their scores, and warps of up to .09 of the side were searched in
-WaNet's of seeds 22 to 24 and what was trained again alone, in all others of up to a sixteenth. All
-p-values are under the null of today, computed from each scan's suspicions; target errors are those
-of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural Cleanse and
-FeatureRE decide nothing without a threshold, so that only their ROC-AUC counts.
+Many were trained again on another processor, which gives other weights. Scanned with the code of
+today: head pose's clean models, its Input-Aware, BadNets and Blend 27, and gaze's BadNets and SIG
+of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was trained again (AE
+29.6°; called clean), and its row is of before. Head pose's other attacked models of seeds 22 to 24
+were scanned before scouts could lead to wherever some outputs meet; the rest also before warps of
+up to .09 of the side were searched (but WaNet of seeds 22 to 24), and gaze's other BadNets and SIG,
+its Blend 26 and 27, and of seeds 25 to 27 SIG on head pose and WaNet before switches had weight.
+All p-values are under the null of today, computed from each scan's suspicions; target errors are
+those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural
+Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
