@@ -666,8 +666,7 @@ Models that the scan called backdoored, repaired at the defaults (`benchmarks/ot
 repair`: scan, unlearning, and a scan with another seed) and measured with the true triggers, before
 → after; in brackets what the clean model of the same network, data and seed gives under the same
 trigger: AE should grow to that, DAE fall to it. The verdicts are those of the code of then, which
-need not be those above.
-Seconds are of all three together, with three jobs on two cores.
+need not be those above. Seconds are of all three together, with three jobs on two cores.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict | seconds |
 |---|---|---|---|---|---|---|---|---|"""

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -192,6 +193,30 @@ def test_parts_of_a_batch_give_the_same_as_the_whole():
     parts, _ = search(SpreadModel(planted=True), dataclasses.replace(SMALL, images_at_once=12))
     for a, b in zip(whole, parts, strict=True):
         assert a.left == pytest.approx(b.left, rel=0.05, abs=1e-4)
+
+
+def test_a_change_that_may_lead_anywhere_lets_some_outputs_meet_before_all_gather():
+    def pull(goal, step):
+        """Which way each of three outputs is drawn on the first axis."""
+        outputs = torch.tensor([[[0.9, 0.0], [1.0, 0.0], [-3.0, 0.0]]], requires_grad=True)
+        sent = target_search.Sent.__new__(target_search.Sent)
+        sent.targets, sent.steps = torch.full((1, 2), goal), 10
+        sent.benign, sent.settings = SimpleNamespace(images=torch.zeros(3, 1, 1, 1)), SMALL
+        sent.family = SimpleNamespace(changes=lambda: torch.zeros(1))
+        sent.respond = lambda images, changes: outputs
+        ((loss, _),) = sent.losses(torch.arange(3), step)
+        (gradient,) = torch.autograd.grad(loss, outputs)
+        return -gradient[0, :, 0]
+
+    near, middle, far = pull(torch.inf, step=0)
+    assert near > 0 > middle  # the two that are near each other meet
+    assert abs(far) < 0.1 * near
+    for gathering in (pull(torch.nan, step=0), pull(torch.inf, step=5)):
+        near, middle, far = gathering
+        assert near < 0
+        assert middle < 0
+        assert far > 0  # all go to their mean
+    assert (pull(2.0, step=0) > 0).all()
 
 
 def test_a_coarse_picture_is_found_as_a_blend(tmp_path):

@@ -90,7 +90,10 @@ Written by `drmguard bench run zoo` and `drmguard bench tables`.
 _DEVELOPMENT = """# The models of development
 
 What thresholds and settings were chosen on, and what is therefore no measure of them (suite
-`development`). Written by `drmguard bench run development` and `drmguard bench tables`.
+`development`). Of the clean ones blends, conditional changes and warps were searched again by
+themselves when scouts came that may lead to wherever some outputs meet, which gives what a whole
+scan does; seconds and passes are of the scans before.
+Written by `drmguard bench run development` and `drmguard bench tables`.
 """
 _HARD = """# What is hard to tell
 

@@ -132,11 +132,10 @@ class Sent(Objective):
             targets = self.targets[some, None]
             goals = torch.where(targets.isfinite(), targets, outputs.mean(1, keepdim=True))
             left = (outputs - goals).square().mean((1, 2))
-            losses = (left + _FLOOR).log()
-            if step < self.steps / 2:
-                meeting = targets.isinf().all((1, 2))
-                losses = torch.where(meeting, -meeting_pairs(outputs).log(), losses)
-            yield losses.sum(), self._figures(some.tolist(), outputs.detach())
+            meeting = targets.isinf().all((1, 2)) & (step < self.steps / 2)
+            loss = (left[~meeting] + _FLOOR).log().sum()
+            loss = loss - meeting_pairs(outputs[meeting]).log().sum()
+            yield loss, self._figures(some.tolist(), outputs.detach())
 
     @staticmethod
     def _figures(numbers: list[int], outputs: Tensor) -> dict[str, float]:
