@@ -58,6 +58,13 @@ def forms(null: Rows) -> dict[str, Callable[[Rows], Rows]]:
     def deviations(rows: Rows) -> Rows:
         return np.asarray((rows - mean) / deviation)
 
+    def beside_others(rows: Rows) -> Rows:
+        found = deviations(rows)
+        others = (found.sum(1, keepdims=True) - found) / (found.shape[1] - 1)
+        return np.asarray(found - others / 2)
+
+    beside = beside_others(null)
+
     return {
         "the lowest suspicion": lambda rows: rows.min(1),
         "the lowest over the mean of its search": lambda rows: (rows - mean).min(1),
@@ -67,6 +74,9 @@ def forms(null: Rows) -> dict[str, Callable[[Rows], Rows]]:
             np.sort(deviations(rows), 1)[:, :2] @ [1, 0.5]
         ),
         "all of them, as −log Σ exp(−z)": lambda rows: -np.log(np.exp(-deviations(rows)).sum(1)),
+        "each less half the mean of the others": lambda rows: (
+            (beside_others(rows) - beside.mean(0)) / beside.std(0, ddof=1)
+        ).min(1),
         "each search by a power of its own": lambda rows: straight(rows).min(1),
         "the lowest over the root of the median of all six": lambda rows: (
             rows.min(1) - np.median(rows, 1) / 2
