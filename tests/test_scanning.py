@@ -139,22 +139,41 @@ def test_a_model_that_does_not_fit_its_images_is_inconclusive(planted_model, ima
     assert "--pixel-range" in report.content.verdict.reasons[-1]
 
 
+class Tanh(nn.Module):
+    """Outputs behind a bound; ``mixed`` ones each depend on all that the last layer gives."""
+
+    def __init__(self, *, mixed):
+        super().__init__()
+        self.inner, self.mixed = AnalyticModel(planted=True), mixed
+
+    def forward(self, images):
+        outputs = 3 * torch.tanh(self.inner(images) / 3)
+        return outputs + 0.3 * outputs.flip(1) if self.mixed else outputs
+
+
 def test_a_model_without_a_linear_head_is_scanned_without_angles(image_set):
-    class Tanh(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = AnalyticModel(planted=True)
-
-        def forward(self, images):
-            return 3 * torch.tanh(self.inner(images) / 3)
-
-    model = Tanh()
+    model = Tanh(mixed=True)
     images = labelled_by(model, image_set.images)
     report = drmguard.scan(model, images, "regression")
     assert report.decision == "backdoored"
     assert report.content.model.head is None
     assert "RAV" in report.content.warnings[0]
     assert all(part.rav is None for part in report.content.places)
+
+
+def test_the_search_goes_in_front_of_a_bound(image_set):
+    model = Tanh(mixed=False)
+    images = labelled_by(model, image_set.images)
+    report = drmguard.scan(model, images, "regression")
+    inner = drmguard.scan(model.inner, images, "regression")
+    assert report.decision == "backdoored"
+    assert report.content.model.head == "inner.fc"
+    assert "in front of it" in report.content.warnings[0]
+    # The very search of the inner model, whose answer goes through the bound in the end.
+    assert report.content.verdict.suspicions == inner.content.verdict.suspicions
+    torch.testing.assert_close(report.target, 3 * torch.tanh(inner.target / 3))
+    assert report.content.clean_error.value < 1e-5
+    assert abs(report.pictures.before).max() < 3
 
 
 class Constant(nn.Module):

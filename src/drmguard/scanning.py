@@ -55,7 +55,7 @@ from drmguard.report.schema import (
     TargetPart,
     VerdictPart,
 )
-from drmguard.search.benign import Benign, measure_benign
+from drmguard.search.benign import Benign, measure_benign, respond
 from drmguard.search.drmguard import fast_settings, paper_settings
 from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
@@ -72,6 +72,8 @@ MIN_IMAGES = 32
 _IMAGES, _LARGE_IMAGES, _PAPER_IMAGES = 256, 128, 2000
 _DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PICTURES = 6
+# Images that tell whether a layer alone decides the outputs.
+_WATCHED = 64
 _DOSED, _PLOTTED, _SAMPLES = 96, 256, 8
 
 
@@ -388,7 +390,8 @@ class _Scan:
         self.images_digest = images.digest()
         loaded.victim.input_format.check_channels(images.image_shape[0])
         self.sample, self.labels = self._sample()
-        self.victim = self._freeze()
+        self.whole = self._freeze()
+        self.victim = self._searched()
         self.place_settings = place_settings(images.image_shape)
         self.spread_settings = spread_settings(images.image_shape, is_regression=task.is_regression)
 
@@ -425,14 +428,32 @@ class _Scan:
                 f"{self.task.num_outputs} ({', '.join(self.task.output_names[:8])}); give the "
                 "right --task"
             )
-        victim.find_head(first)
-        if victim.head_name is None:
+        return victim
+
+    def _searched(self) -> Victim:
+        """The frozen victim, or what of it lies in front of a bound, as a tanh."""
+        before = None
+        if self.task.is_regression:
+            before = self.whole.before_bound(self.sample[:_WATCHED])
+        if before is not None:
+            self.warnings.append(
+                "what the last linear layer gives goes through something else, a tanh or "
+                "a change of unit, say; the search went in front of it"
+            )
+            return before
+        if self.whole.find_head(self.sample[:8]) is None:
             self.warnings.append(
                 "no linear layer produces the model's outputs, so the search went without angles "
                 "in feature space (RAV); name it with --head where there is one"
             )
-        victim.images_seen = 0
-        return victim
+        self.whole.images_seen = 0
+        return self.whole
+
+    def _head_name(self) -> str | None:
+        name = self.victim.head_name
+        if name is None or self.victim is self.whole:
+            return name
+        return name.removeprefix("module.")
 
     def keep_state(self, folder: Path, resume: bool) -> None:
         """Keep checkpoints in ``folder``, and go on from those in it where ``resume`` asks."""
@@ -448,7 +469,7 @@ class _Scan:
             "settings": dataclasses.asdict(self.settings),
             "task": self.task.settings(),
             "input": dataclasses.asdict(self.loaded.victim.input_format),
-            "head": self.victim.head_name,
+            "head": self._head_name(),
             "version": drmguard.__version__,
         }
 
@@ -514,7 +535,7 @@ class _Scan:
             verdict, calibration, benign, found, clean_error, examined.searched, reversed_images
         )
         pictures = self._pictures(found, examined.searched, reversed_images)
-        target = benign.responses(found.target)
+        target = self._answer(benign, found)
         second = None if examined.second is None else examined.second.cpu()
         return _Outcome(content, pictures, found.trigger.cpu(), target.cpu(), second)
 
@@ -530,7 +551,14 @@ class _Scan:
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> Tensor:
-        return torch.cat([self.victim(chunk) for chunk in images.split(64)])
+        return torch.cat([self.whole(chunk) for chunk in images.split(64)])
+
+    def _answer(self, benign: Benign, found: Found) -> Tensor:
+        """What the model gives with the trigger (d,)."""
+        target = benign.responses(found.target)
+        if self.victim is self.whole:
+            return target
+        return self.victim.bounded(target[None], self.sample[:1])[0]
 
     def _clean_error(self) -> CleanErrorPart:
         error = metrics.regression_error(self.task, self._outputs(self.sample), self.labels)
@@ -588,7 +616,7 @@ class _Scan:
             target=TargetPart(
                 names=self.task.output_names,
                 unit=self.task.output_unit,
-                values=numbers(benign.responses(found.target)),
+                values=numbers(self._answer(benign, found)),
                 standardised=numbers(found.target),
             ),
             task=self.task.settings(),
@@ -601,7 +629,7 @@ class _Scan:
                 mean=form.mean,
                 std=form.std,
                 layout=form.layout,
-                head=self.victim.head_name,
+                head=self._head_name(),
             ),
             images=ImagesPart(
                 source=self.source,
@@ -639,8 +667,13 @@ class _Scan:
         sample, stamped = self.sample[:_DOSED], reversed_images[:_DOSED]
         doses = []
         for dose in _DOSES:
-            outputs = self._outputs(at_dose(found.trigger, sample, stamped, dose))
-            standardised = benign.standardise(self.task.responses(outputs))
+            dosed = at_dose(found.trigger, sample, stamped, dose)
+            standardised = torch.cat(
+                [
+                    respond(self.victim, self.task, benign, chunk).standardised
+                    for chunk in dosed.split(64)
+                ]
+            )
             doses.append(
                 DosePart(
                     dose=dose,

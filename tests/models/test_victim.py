@@ -121,3 +121,18 @@ def test_a_convolution_used_twice_is_not_folded():
     module, images = Twice().eval(), torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         assert torch.allclose(Victim(module).frozen()(images), module(images), atol=1e-6)
+
+
+def test_in_front_of_a_bound_only_where_there_is_one_and_no_other_layer_was_named():
+    images = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2), nn.Linear(2, 2), nn.Sigmoid())
+    for victim in (Victim(module), Victim(module, head="2")):
+        before = victim.before_bound(images)
+        assert before is not None
+        values = before(images)
+        features, outputs = before.features_and_outputs(images)
+        assert torch.equal(outputs, values)
+        assert torch.equal(before.head(features), values)
+        torch.testing.assert_close(before.bounded(values, images), module(images))
+    assert Victim(module, head="1").before_bound(images) is None
+    assert Victim(module[:3]).before_bound(images) is None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from drmguard.errors import InputError
 from drmguard.models.folding import fold_batch_norm
-from drmguard.models.head import find_head, named_head
+from drmguard.models.head import BeforeBound, find_bounded_head, find_head, named_head
 
 _EVALUATION_BATCH = 128
 _RANGE_TOLERANCE = 1e-4
@@ -140,6 +140,27 @@ class Victim(nn.Module):
             with torch.no_grad():
                 self.head_name = find_head(self.module, self._convert(images))
         return self.head_name
+
+    def before_bound(self, images: Tensor) -> Victim | None:
+        """The model up to the linear layer behind which a bound stands, as a tanh.
+
+        It shares the module; the layer, found by running dozens of ``images``, is its H.  None
+        where there is no such layer, or another was named.
+        """
+        inputs = self._convert(images)
+        with torch.no_grad():
+            exact = find_head(self.module, inputs) is not None
+            name = None if exact else find_bounded_head(self.module, inputs)
+        if name is None or self.head_name not in (None, name):
+            return None
+        before = BeforeBound(self.module, name)
+        return Victim(before, self.input_format, head=f"module.{name}").eval()
+
+    @torch.no_grad()
+    def bounded(self, values: Tensor, images: Tensor) -> Tensor:
+        """Outputs (N, d) of the whole model where H, :meth:`before_bound`, gives ``values``."""
+        assert isinstance(self.module, BeforeBound)
+        return self.module.outputs_at(values, self._convert(images))
 
     def features_and_outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features F(x) (N, m), the input of H, and outputs (N, d), in one pass."""
