@@ -104,7 +104,9 @@ move by an offset (which the default does not look for), other networks, and a d
 2 % of the data (suite `hard`). The models of seed 22 that [the zoo](zoo.md) has too, and all scans
 with less data, are of before scouts could lead to wherever some outputs meet; no choice was made on
 the others. An attack that did not take leaves nothing to be found: its AE is near the clean
-model's distance from the target. Written by `drmguard bench run hard` and `drmguard bench tables`.
+model's distance from the target. Seconds of the scans that were not made with less data are up to
+twice too long: two to three jobs shared two cores.
+Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.
 _PAGES = {"zoo": _ZOO, "hard": _HARD, "development": _DEVELOPMENT}
