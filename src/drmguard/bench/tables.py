@@ -101,11 +101,11 @@ _HARD = """# What is hard to tell
 Clean models that were trained in unusual ways, triggers of four pixels, targets at the labels'
 mean, several targets, an attack that knows the defence, outputs that scatter about the target or
 move by an offset (which the default does not look for), other networks, and a defender with 5 or
-2 % of the data (suite `hard`). The models of seed 22 that [the zoo](zoo.md) has too, and all scans
-with less data, are of before scouts could lead to wherever some outputs meet; no choice was made on
-the others. An attack that did not take leaves nothing to be found: its AE is near the clean
-model's distance from the target. Seconds of the scans that were not made with less data are up to
-twice too long: two to three jobs shared two cores.
+2 % of the data (suite `hard`). The models of seed 22 that [the zoo](zoo.md) has too, and scans with
+less data of all but gaze's clean one, are of before scouts could lead to wherever some outputs
+meet; no choice was made on the others. An attack that did not take leaves nothing to be found: its
+AE is near the clean model's distance from the target. Seconds are up to twice too long where two
+to three jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.
