@@ -55,13 +55,13 @@ from drmguard.report.schema import (
     TargetPart,
     VerdictPart,
 )
-from drmguard.search.benign import Benign, measure_benign, respond
+from drmguard.search.benign import Benign, measure_benign
 from drmguard.search.drmguard import fast_settings, paper_settings
 from drmguard.search.loop import TRACED_OUTPUTS, Progress
 from drmguard.search.passes import LARGE_SIDE
 from drmguard.search.places import place_settings
 from drmguard.search.spread_settings import spread_settings
-from drmguard.search.switch import at_dose
+from drmguard.search.switch import answers_at_dose
 from drmguard.shipped_null import clean_models, shipped_null
 from drmguard.tasks import Classification, Task, make_task
 from drmguard.usual import Usual
@@ -72,9 +72,9 @@ MIN_IMAGES = 32
 _IMAGES, _LARGE_IMAGES, _PAPER_IMAGES = 256, 128, 2000
 _DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PICTURES = 6
-# Images that tell whether a layer alone decides the outputs.
-_WATCHED = 64
 _DOSED, _PLOTTED, _SAMPLES = 96, 256, 8
+# Images that tell whether something stands behind the last linear layer, output by output.
+_WATCHED = 64
 
 
 @dataclass(frozen=True)
@@ -449,12 +449,6 @@ class _Scan:
         self.whole.images_seen = 0
         return self.whole
 
-    def _head_name(self) -> str | None:
-        name = self.victim.head_name
-        if name is None or self.victim is self.whole:
-            return name
-        return name.removeprefix("module.")
-
     def keep_state(self, folder: Path, resume: bool) -> None:
         """Keep checkpoints in ``folder``, and go on from those in it where ``resume`` asks."""
         self.checkpoints = Checkpoints(folder, self._identity())
@@ -469,7 +463,7 @@ class _Scan:
             "settings": dataclasses.asdict(self.settings),
             "task": self.task.settings(),
             "input": dataclasses.asdict(self.loaded.victim.input_format),
-            "head": self._head_name(),
+            "head": self.whole.head_name,
             "version": drmguard.__version__,
         }
 
@@ -629,7 +623,7 @@ class _Scan:
                 mean=form.mean,
                 std=form.std,
                 layout=form.layout,
-                head=self._head_name(),
+                head=self.whole.head_name,
             ),
             images=ImagesPart(
                 source=self.source,
@@ -667,12 +661,8 @@ class _Scan:
         sample, stamped = self.sample[:_DOSED], reversed_images[:_DOSED]
         doses = []
         for dose in _DOSES:
-            dosed = at_dose(found.trigger, sample, stamped, dose)
-            standardised = torch.cat(
-                [
-                    respond(self.victim, self.task, benign, chunk).standardised
-                    for chunk in dosed.split(64)
-                ]
+            standardised = answers_at_dose(
+                self.victim, self.task, benign, found.trigger, sample, stamped, dose
             )
             doses.append(
                 DosePart(

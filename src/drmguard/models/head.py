@@ -36,12 +36,15 @@ def find_head(module: nn.Module, inputs: Tensor) -> str | None:
 
 
 def find_bounded_head(module: nn.Module, inputs: Tensor) -> str | None:
-    """The last linear layer each of whose outputs alone decides one of the model's, or None.
+    """The last linear layer behind which something else stands, output by output, or None.
 
-    A tanh, a clamp or a change of unit may stand behind it: every output of the model must rise, or
-    every fall or stay, with the layer's own over all ``inputs``, of which there should be dozens.
+    A tanh, a clamp or a change of unit: over all ``inputs``, of which there should be dozens, each
+    of the model's outputs must never fall, or never rise, as the layer's own rises.  None also
+    where a layer gives the outputs themselves (:func:`find_head`).
     """
     outputs, layers = _run(module, inputs)
+    if any(torch.equal(result, outputs) for _, result in layers):
+        return None
     for name, result in layers:
         if all(_follows(outputs[:, j], result[:, j]) for j in range(outputs.shape[1])):
             return name

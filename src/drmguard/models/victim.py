@@ -144,15 +144,14 @@ class Victim(nn.Module):
     def before_bound(self, images: Tensor) -> Victim | None:
         """The model up to the linear layer behind which a bound stands, as a tanh.
 
-        It shares the module; the layer, found by running dozens of ``images``, is its H.  None
+        It shares the module; the layer, found by running dozens of ``images``, is H of both.  None
         where there is no such layer, or another was named.
         """
-        inputs = self._convert(images)
         with torch.no_grad():
-            exact = find_head(self.module, inputs) is not None
-            name = None if exact else find_bounded_head(self.module, inputs)
+            name = find_bounded_head(self.module, self._convert(images))
         if name is None or self.head_name not in (None, name):
             return None
+        self.head_name = name
         before = BeforeBound(self.module, name)
         return Victim(before, self.input_format, head=f"module.{name}").eval()
 

@@ -31,6 +31,21 @@ def at_dose(trigger: nn.Module, images: Tensor, stamped: Tensor, dose: float) ->
 
 
 @torch.no_grad()
+def answers_at_dose(
+    victim: Victim,
+    task: Task,
+    benign: Benign,
+    trigger: nn.Module,
+    images: Tensor,
+    stamped: Tensor,
+    dose: float,
+) -> Tensor:
+    """Standardised responses (n, d) to images with so many times their change, :func:`at_dose`."""
+    chunks = at_dose(trigger, images, stamped, dose).split(_AT_ONCE)
+    return torch.cat([respond(victim, task, benign, chunk).standardised for chunk in chunks])
+
+
+@torch.no_grad()
 def switch_ratio(victim: Victim, task: Task, benign: Benign, trigger: nn.Module) -> float | None:
     """How much the outputs scatter with a whole trigger, over how much they do with half of it.
 
@@ -45,11 +60,10 @@ def switch_ratio(victim: Victim, task: Task, benign: Benign, trigger: nn.Module)
     images = benign.images[:_DOSED]
     stamped = torch.cat([trigger(chunk) for chunk in images.split(_AT_ONCE)])
 
-    def answers(dose: float) -> Tensor:
-        chunks = at_dose(trigger, images, stamped, dose).split(_AT_ONCE)
-        return torch.cat([respond(victim, task, benign, chunk).standardised for chunk in chunks])
-
-    half, whole, more = (answers(dose) for dose in (0.5, 1.0, 1.5))
+    half, whole, more = (
+        answers_at_dose(victim, task, benign, trigger, images, stamped, dose)
+        for dose in (0.5, 1.0, 1.5)
+    )
     moved = (more.mean(0) - whole.mean(0)).square().mean()
     left = torch.maximum(metrics.variance(whole).mean(), metrics.variance(more).mean() + moved)
     return float(left / metrics.variance(half).mean().clamp(min=1e-6))
