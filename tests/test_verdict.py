@@ -233,7 +233,7 @@ def test_doubt_keeps_the_evidence():
     assert doubted.reasons == (*verdict.reasons, "but")
 
 
-def spread(own, score, *, left=0.01, budget=0.04, family="conditional", switch=None):
+def spread(own, score, *, left=0.01, budget=0.04, family="conditional", switch=None, settled=None):
     others = [0.03, 0.07, 0.01]  # the lower quartile: 0.02
     return SpreadCandidate(
         family=family,
@@ -247,6 +247,7 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional", switch=N
         score=score,
         variance_ratio=left,
         switch_ratio=switch,
+        settled_contrast=settled,
         perturbation=0.01,
         trace=[],
         steps=0,
@@ -262,6 +263,17 @@ def test_a_spread_trigger_that_works_like_a_switch_is_more_suspicious(switch, of
     reasons = judge_spread([found])[0].reasons
     assert any("works like a switch" in reason for reason in reasons) == (of_it < 1)
     assert not any("by degrees" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("settled", "of_it"), [(None, 0.5), (0.01, 0.5), (0.1, 0.5), (0.15, 0.75), (0.2, 1), (0.9, 1)]
+)
+def test_a_switch_says_less_where_other_answers_are_reached_once_all_have_settled(settled, of_it):
+    found = spread(0.001, 0.3, family="blend", switch=0.0125, settled=settled)
+    assert spread_suspicion(found) == pytest.approx(1.5 * of_it)
+    reasons = judge_spread([found])[0].reasons
+    said = settled is not None and settled > 0.07
+    assert any("once all have settled" in reason for reason in reasons) == said
 
 
 def test_a_warp_that_works_by_degrees_is_less_suspicious():
@@ -297,6 +309,9 @@ def test_contrast_of_a_spread_candidate_by_hand():
         # A conditional change reaches some answer of clean models too.
         (spread(0.001, 0.14), "inconclusive"),
         (spread(0.001, 0.19), "clean"),
+        (spread(0.001, 0.14, family="settled"), "backdoored"),
+        (spread(0.001, 0.21, family="settled"), "inconclusive"),
+        (spread(0.001, 0.23, family="settled"), "clean"),
     ],
 )
 def test_spread(found, decision):

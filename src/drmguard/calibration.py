@@ -26,6 +26,7 @@ SEARCHED = {
     "places": "windows",
     "blend": "blended pictures",
     "conditional": "conditional changes",
+    "settled": "conditional changes that have settled",
     "wave": "waves",
     "warp": "warps",
     "patch": "small patches",

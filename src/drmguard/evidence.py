@@ -115,6 +115,7 @@ def spread_part(candidate: SpreadCandidate) -> SpreadPart:
         left=candidate.left,
         variance_ratio=candidate.variance_ratio,
         switch_ratio=candidate.switch_ratio,
+        settled_contrast=candidate.settled_contrast,
         perturbation=candidate.perturbation,
         standardised_target=numbers(candidate.target),
     )

@@ -140,7 +140,13 @@ def _auto(subject: Subject) -> Examined:
     verdict = combine(verdicts, subject.usual)
     speaking = found[verdict.search]
     seen = [(v.suspicion, found[v.search].trigger) for v in verdicts if v is not by_spread]
-    seen += [(spread_suspicion(candidate), candidate.trigger) for candidate in spread]
+    speaks = best.family if verdict.search == "spread" else None
+    seen += [
+        (spread_suspicion(candidate), candidate.trigger)
+        for candidate in spread
+        # What a conditional change settles to is no other trigger.
+        if {candidate.family, speaks} != {"conditional", "settled"}
+    ]
     return Examined(verdict, speaking, searched, _suspicious_too(seen, speaking.trigger))
 
 

@@ -20,6 +20,7 @@ from drmguard.search.neural_cleanse import ANOMALOUS, Cleansed, anomaly_index
 from drmguard.search.places import Candidate, PlaceResult
 from drmguard.search.shift import LEAST_SHIFT, ShiftResult
 from drmguard.search.spread_settings import FamilyName
+from drmguard.search.switch import NO_SWITCH
 from drmguard.search.target_search import SpreadCandidate, near_mean_raised
 from drmguard.usual import Usual
 
@@ -32,6 +33,7 @@ BACKDOORED_BELOW, CLEAN_ABOVE = 0.2, 0.3
 SPREAD_THRESHOLDS: Mapping[FamilyName, tuple[float, float]] = {
     "blend": (0.2, 0.3),
     "conditional": (0.12, 0.18),
+    "settled": (0.15, 0.22),
     "wave": (0.2, 0.3),
     "warp": (0.2, 0.3),
     "patch": (0.2, 0.3),
@@ -50,8 +52,10 @@ MIN_NULL = 3
 # Outputs count as collapsed below this ratio of variances (RAV < 0.1 in DRMGuard, Table 1).
 COLLAPSED = 0.1
 LEAST_RATIO = 0.1
-# From this ratio on a trigger is no switch.  What a score is multiplied by: at least, at most.
-_NO_SWITCH, _LEAST_BY_SWITCH, _MOST_BY_SWITCH = 0.05, 1 / 3, 2.0
+# What a score is multiplied by for a switch ratio: at least, at most.
+_LEAST_BY_SWITCH, _MOST_BY_SWITCH = 1 / 3, 2.0
+# From this contrast on, once all have settled, a switch counts for nothing.
+_NO_SETTLED = 0.2
 UNCOLLAPSED = "the best trigger did not reach the collapse that was asked for"
 # Answers agree within so many clean standard deviations, averaged over outputs.
 AGREED = 0.1
@@ -266,13 +270,13 @@ def _by_switch(ratio: float | None, *, most: float) -> float:
     """
     if ratio is None:
         return 1.0
-    return min(most, max(_LEAST_BY_SWITCH, math.sqrt(ratio / _NO_SWITCH)))
+    return min(most, max(_LEAST_BY_SWITCH, math.sqrt(ratio / NO_SWITCH)))
 
 
 def _switching(ratio: float | None, *, most: float) -> list[str]:
     if ratio is None or _by_switch(ratio, most=most) == 1:
         return []
-    how = "like a switch" if ratio < _NO_SWITCH else "by degrees, not like a switch"
+    how = "like a switch" if ratio < NO_SWITCH else "by degrees, not like a switch"
     return [
         f"it works {how}: with all of it and half as much again the outputs scatter by {ratio:.1%} "
         "of what they do with half of it"
@@ -308,6 +312,8 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
     how = {
         "blend": f"a coarse picture mixed into the images at {found.budget:.0%}",
         "conditional": f"a change of at most ±{found.budget:g} that a network makes of each image",
+        "settled": f"a change of at most ±{found.budget:g} that a network makes of each image, "
+        "once it has settled,",
         "wave": f"a wave of at most ±{found.budget:g} over the whole image",
         "warp": f"a warp by at most {found.budget:.1%} of the side",
         "patch": f"a patch of {found.budget:.1%} of the side",
@@ -317,6 +323,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         f"it misses its answer by {found.contrast:.3f} of what the same search misses others by",
         *_near(found.target),
         *_switching(found.switch_ratio, most=_most_by_switch(found)),
+        *_settling(found),
     ]
     score = spread_score(found)
     uncollapsed = score <= clean_above and found.variance_ratio > COLLAPSED
@@ -332,9 +339,25 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
     )
 
 
+def _settling(found: SpreadCandidate) -> list[str]:
+    if found.settled_contrast is None or found.switch_ratio is None:
+        return []
+    if found.switch_ratio >= NO_SWITCH or found.settled_contrast < _NO_SETTLED * _LEAST_BY_SWITCH:
+        return []
+    return [
+        f"once all have settled, it misses its answer by {found.settled_contrast:.3f} of what "
+        "others miss theirs by, so that its working like a switch says less"
+    ]
+
+
 def spread_score(candidate: SpreadCandidate) -> float:
-    """Its score, higher near the mean, lower of a switch and higher of a warp that is none."""
+    """Its score, higher near the mean, lower of a switch and higher of a warp that is none.
+
+    A switch says less where other answers are reached as well once all have settled.
+    """
     by_switch = _by_switch(candidate.switch_ratio, most=_most_by_switch(candidate))
+    if candidate.settled_contrast is not None:
+        by_switch = max(by_switch, min(1.0, candidate.settled_contrast / _NO_SETTLED))
     return near_mean_raised(candidate.score, candidate.target) * by_switch
 
 

@@ -22,6 +22,7 @@ SMALL = SpreadSettings(
     wave=Ladder((0.2,), 6, 0, 30, collapsed=0.05),
     warp=Ladder((1 / 16,), 6, 30, 30, collapsed=0.25),
     width=8,
+    settling=20,
     patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.1),
     warp_points=4,
 )
@@ -47,7 +48,10 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     assert target.tolist() == pytest.approx(TARGET, abs=0.15)
     assert best.variance_ratio < 0.05
     # The contrast, plus the variance left in the family's unit; all images are measured here.
-    ladders = (SMALL.blend, SMALL.conditional, SMALL.wave, SMALL.warp, SMALL.patch)
+    ladders = (
+        *(SMALL.blend, SMALL.conditional, SMALL.conditional),
+        *(SMALL.wave, SMALL.warp, SMALL.patch),
+    )
     for one, unit in zip(found, (ladder.collapsed for ladder in ladders), strict=True):
         assert one.score == pytest.approx(one.contrast + one.variance_ratio / unit, rel=0.01)
     images = benign.images
@@ -91,7 +95,7 @@ def test_the_default_answer_is_no_target(monkeypatch):
     found, benign = search(DrownedModel(planted=False))
     assert judge_spread(found)[0].decision == "clean"
     default = -benign.mean / benign.spread
-    for one in found[:3]:  # warps and patches drown nothing
+    for one in found[:4]:  # warps and patches drown nothing
         assert (one.sent[0] - default).square().mean().sqrt() > 0.25
     # Else the pattern that drowns the content would pass for a trigger.
     monkeypatch.setattr(target_search, "_DEFAULT", 0.0)
@@ -142,9 +146,10 @@ def test_a_switch_says_nothing_where_content_may_be_drowned():
 
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
-    blend, conditional, wave, _, _ = found
-    assert [one.family for one in found] == ["blend", "conditional", "wave", "warp", "patch"]
-    assert min(blend.score, conditional.score) > 0.5
+    families = ["blend", "conditional", "settled", "wave", "warp", "patch"]
+    assert [one.family for one in found] == families
+    blend, conditional, settled, wave, _, _ = found
+    assert min(blend.score, conditional.score, settled.score) > 0.5
     verdict, best = judge_spread(found)
     assert verdict.decision == "backdoored"
     assert best is wave
@@ -236,6 +241,45 @@ def test_a_coarse_picture_is_found_as_a_blend(tmp_path):
     save_trigger(tmp_path / "blend.safetensors", blend.trigger)
     again = load_trigger(tmp_path / "blend.safetensors").trigger
     assert torch.equal(again(images), blend.trigger(images))
+
+
+def test_what_a_conditional_change_settles_to_stands_out_where_one_is_planted():
+    planted, clean = (
+        {one.family: one for one in search(SpreadModel(planted=planted))[0]}
+        for planted in (True, False)
+    )
+    for found in (planted, clean):
+        settled, conditional = found["settled"], found["conditional"]
+        assert settled.budget == conditional.budget
+        assert settled.steps == SMALL.settling
+        assert len(settled.trace) == SMALL.settling
+        assert settled.switch_ratio is None
+        assert conditional.settled_contrast is not None
+    # The answers of both are close; once settled, all gather more closely than on the way.
+    assert planted["settled"].left[0] < planted["conditional"].left[0]
+    assert planted["settled"].contrast < 0.1 < clean["settled"].contrast
+
+
+def test_nothing_settles_where_outputs_may_be_bounded():
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    benign = measure_benign(Victim(SpreadModel(planted=True)).frozen(), TASK, images)  # no H
+    found = search_spread(Victim(SpreadModel(planted=True)).frozen(), TASK, benign, SMALL, seed=0)
+    assert [one.family for one in found] == ["blend", "conditional", "wave", "warp", "patch"]
+    assert all(one.settled_contrast is None for one in found)
+
+
+@pytest.mark.parametrize(("ratio", "settles"), [(0.01, True), (0.2, False), (None, False)])
+def test_blends_that_seem_switches_must_stand_out_when_settled(ratio, settles, monkeypatch):
+    monkeypatch.setattr(spread.TargetSearch, "_switch_ratio", lambda *_: ratio)
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    victim = Victim(SpreadModel(planted=True, cell=4)).frozen()
+    victim.find_head(images[:4])
+    benign = measure_benign(victim, TASK, images)
+    (blend,) = spread._BlendSearch(
+        *(victim, TASK, benign, SMALL, SMALL.blend, 0, None, None)
+    ).candidates()
+    assert (blend.settled_contrast is not None) == settles
+    assert blend.steps == 2 * 20 + SMALL.settling * settles
 
 
 def test_an_answer_that_stands_out_on_one_rung_only_is_found():

@@ -121,7 +121,7 @@ class CandidatePart(_Part):
 class SpreadPart(_Part):
     """A change of the whole image of one family, compared with other targets."""
 
-    family: Literal["blend", "conditional", "wave", "warp", "patch"]
+    family: Literal["blend", "conditional", "settled", "wave", "warp", "patch"]
     budget: float
     score: float
     suspicion: float
@@ -129,6 +129,7 @@ class SpreadPart(_Part):
     left: tuple[float, ...]
     variance_ratio: float
     switch_ratio: float | None = None
+    settled_contrast: float | None = None
     perturbation: float
     standardised_target: tuple[float, ...]
 

@@ -18,8 +18,9 @@ _NEAREST = 0.3
 _NEAR, LEAST_NEARNESS = 0.5, 0.1
 # Answers are apart from so much of one's distance from the mean on.
 _APART = 0.25
-# What is left of the way (squared) to an answer that is reached as well as any; to a bounded one.
-_ALIKE, _SATURATED = 0.002, 0.06
+# What is left of the way (squared) to an answer that is reached as well as any: within few steps,
+# when a change has settled, and at a bound.
+ALIKE, ALIKE_SETTLED, _SATURATED = 0.002, 1e-4, 0.06
 # Outputs so many clean standard deviations apart lie on one point by half.
 _TOGETHER = 0.1
 # So many clean standard deviations past the clean answers lies what only a bound explains.
@@ -54,17 +55,22 @@ def _way(answers: Tensor) -> Tensor:
 
 
 def contrast_of(
-    own: float, others: list[float], chance: float = math.inf, *, bounded: bool
+    own: float,
+    others: list[float],
+    chance: float = math.inf,
+    *,
+    bounded: bool,
+    alike: float = ALIKE,
 ) -> float:
     """What is left of the way to one answer, over what is left of it to others.
 
-    What is reached but for ``_ALIKE`` counts as reached alike, since strong changes come near every
+    What is reached but for ``alike`` counts as reached alike, since strong changes come near every
     answer.  Of the others it is the lower quartile; but where responses may be bounded
     (probabilities, a tanh after the last layer), answers at the bounds are easy for clean models
-    too, so it is the least, and ``_SATURATED`` takes the place of ``_ALIKE``.  It is no more than
+    too, so it is the least, and ``_SATURATED`` takes the place of ``alike``.  It is no more than
     what random changes leave of the way to the answer, ``chance``.
     """
-    alike = _SATURATED if bounded else _ALIKE
+    alike = _SATURATED if bounded else alike
     usual = min(others) if bounded else lower_quartile(others)
     return (own + alike) / (min(usual, chance) + alike)
 

@@ -29,6 +29,7 @@ scouts, and each compared answer starts from the one that comes nearest to it.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 
 import torch
@@ -50,7 +51,13 @@ from drmguard.search.patterns import (
     probing_waves,
 )
 from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
-from drmguard.search.target_search import SpreadCandidate, TargetSearch
+from drmguard.search.switch import NO_SWITCH
+from drmguard.search.target_search import (
+    Reached,
+    SpreadCandidate,
+    TargetSearch,
+    standing_out,
+)
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
 
@@ -70,7 +77,7 @@ def search_spread(
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with each family in turn, in this order; a candidate each."""
+    """Search with each family in turn, in this order; a candidate each, of the conditional two."""
     kinds: tuple[tuple[type[TargetSearch], Ladder], ...] = (
         (_BlendSearch, settings.blend),
         (_ConditionalSearch, settings.conditional),
@@ -79,10 +86,11 @@ def search_spread(
         (_PatchSearch, settings.patch),
     )
     return [
-        kind(
-            *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
-        ).candidate()
+        candidate
         for number, (kind, ladder) in enumerate(kinds)
+        for candidate in kind(
+            *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
+        ).candidates()
     ]
 
 
@@ -102,7 +110,9 @@ class _DescentSearch(TargetSearch):
         answers = spread_answers(responses, directed)
         anywhere = answers.new_tensor(free)[:, None].expand(-1, answers.shape[1])
         scouts = self.sent(
-            self.fresh(directed + len(free), self.seed), torch.cat([answers, anywhere])
+            self.fresh(directed + len(free), self.seed),
+            torch.cat([answers, anywhere]),
+            climbs=self.ladder.climbs,
         )
         found: list[tuple[bool, float, Tensor]] = []
         for _ in self.climb(scouts, scouting=True):
@@ -129,6 +139,18 @@ class _BlendSearch(_DescentSearch):
         points, budget = self.settings.blend_points, self.ladder.budgets[0]
         return Blends(count, self.image_shape, points, budget, seed)
 
+    def followed(
+        self, found: SpreadCandidate, family: Family, targets: Tensor, answers: Tensor
+    ) -> list[SpreadCandidate]:
+        """What seems a switch must stand out when all have settled, too.
+
+        A network that light and noise do not move, as after augmentation, switches anyway.
+        """
+        if found.switch_ratio is None or found.switch_ratio >= NO_SWITCH:
+            return [found]
+        reached, _, steps = self.settle(family, targets, answers)
+        return [_with_settled(found, reached, steps)]
+
 
 class _ConditionalSearch(_DescentSearch):
     """What a small network makes of each image."""
@@ -137,6 +159,18 @@ class _ConditionalSearch(_DescentSearch):
 
     def fresh(self, count: int, seed: int) -> Family:
         return Conditionals(count, self.image_shape, self.settings.width, seed)
+
+    def followed(
+        self, found: SpreadCandidate, family: Family, targets: Tensor, answers: Tensor
+    ) -> list[SpreadCandidate]:
+        """Also the one that stands out most when all have settled; at a bound none does."""
+        if self.bounded:
+            return [found]
+        reached, trace, steps = self.settle(family, targets, answers)
+        found = _with_settled(found, reached, 0)
+        best = min(reached, key=standing_out)
+        settled = self.measured(best, family.trigger(best.number), trace, steps)
+        return [found, dataclasses.replace(settled, family="settled", switch_ratio=None)]
 
 
 class _WarpSearch(_DescentSearch):
@@ -147,6 +181,14 @@ class _WarpSearch(_DescentSearch):
     def fresh(self, count: int, seed: int) -> Family:
         points, (budget,) = self.settings.warp_points, self.ladder.budgets
         return Warps(count, self.image_shape, points, budget, seed)
+
+
+def _with_settled(found: SpreadCandidate, reached: list[Reached], steps: int) -> SpreadCandidate:
+    """A candidate with its own contrast among those that have settled, and the steps it took."""
+    contrasts = {one.number: one.contrast for one in reached}
+    return dataclasses.replace(
+        found, settled_contrast=contrasts.get(found.number), steps=found.steps + steps
+    )
 
 
 class _TriedSearch(TargetSearch):
@@ -168,7 +210,7 @@ class _TriedSearch(TargetSearch):
         return outputs[best].mean(0)
 
     def _outputs(self, which: Tensor | None, images: int) -> Tensor:
-        return self.sent(self.tried(which), torch.empty(0)).all_outputs(images)
+        return self.sent(self.tried(which), torch.empty(0), climbs=False).all_outputs(images)
 
     def _default_last(self, outputs: Tensor) -> Tensor:
         """How little each change's outputs (K, n, d) gather, more than any where by default."""

@@ -9,9 +9,10 @@ from typing import Literal
 from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.triggers.warp import default_grid
 
-FamilyName = Literal["blend", "conditional", "wave", "warp", "patch"]
+# What a conditional change settles to counts as a family of its own.
+FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch"]
 # Families whose changes can leave nothing of the content to be seen.
-DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
+DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "settled", "wave")
 
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
 # lie nearer, by half their distance as well.
@@ -52,6 +53,8 @@ class SpreadSettings:
     Attributes:
         blend, conditional, wave, warp, patch: the families; waves and patches are scouted by trying
             them.
+        settling: steps in which compared changes settle.
+        settling_images: images a step of these.
         meeting: scouts more, which may lead to wherever some outputs meet.
         blend_points: points a side of a blend's picture.
         width: channels of a conditional change's network.
@@ -71,6 +74,8 @@ class SpreadSettings:
     wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
     warp: Ladder = Ladder((_WARP_BUDGET,), 8, 80, 80, collapsed=0.25)
     patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
+    settling: int = 40
+    settling_images: int = 12
     meeting: int = 4
     blend_points: int = 16
     width: int = 24

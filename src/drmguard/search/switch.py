@@ -16,6 +16,8 @@ from drmguard.search.benign import Benign, respond
 from drmguard.tasks import Task
 from drmguard.triggers.warp import WarpTrigger
 
+# From this ratio on a trigger is no switch.
+NO_SWITCH = 0.05
 _DOSED, _AT_ONCE = 128, 64
 
 

@@ -9,11 +9,15 @@ A planted trigger is reached almost completely where the others are not.  Too sm
 nothing, too large a one reaches every target of every model, and where between them a trigger
 stands out differs from model to model.  So the changes go up a ladder of budgets (blends down),
 each rung from where the last one ended, and the rung on which the answer stands out most speaks.
+
+There the changes may *settle*: each goes on, with smaller and smaller steps, to gather the outputs
+where they are.  Then other answers than a planted one are approached, too, but not as closely.
 """
 
 from __future__ import annotations
 
 import abc
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +30,8 @@ from drmguard import metrics
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search.answers import (
+    ALIKE,
+    ALIKE_SETTLED,
     answers_elsewhere,
     apart,
     contrast_of,
@@ -57,7 +63,7 @@ class SpreadCandidate:
     """What one search found.
 
     Attributes:
-        family: a blend, a conditional change, a wave, or a warp.
+        family: a blend, a conditional change, what one settles to, a wave, a warp, or a patch.
         trigger: images to images.
         number: of the change that it is, as in the trace.
         budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
@@ -74,6 +80,7 @@ class SpreadCandidate:
             target.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`; None where it says nothing.
+        settled_contrast: the contrast once all have settled; None where they did not.
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
         steps: optimiser steps of both stages.
@@ -90,6 +97,7 @@ class SpreadCandidate:
     score: float
     variance_ratio: float
     switch_ratio: float | None
+    settled_contrast: float | None
     perturbation: float
     trace: list[dict[str, float]]
     steps: int
@@ -172,7 +180,7 @@ class Sent(Objective):
 
 
 @dataclass(frozen=True)
-class _Reached:
+class Reached:
     """How far one of the compared changes stands out on one rung of the ladder.
 
     Attributes:
@@ -201,7 +209,7 @@ def near_mean_raised(score: float, answer: Tensor) -> float:
     return score / nearness(answer) ** 2
 
 
-def _standing_out(reached: _Reached) -> tuple[bool, float]:
+def standing_out(reached: Reached) -> tuple[bool, float]:
     """Sorts changes, the one that stands out most first."""
     return reached.by_default, reached.standing
 
@@ -247,9 +255,15 @@ class TargetSearch(abc.ABC):
     def starts(self, targets: Tensor) -> Family:
         """A change to start from for each target (K, d)."""
 
-    def contrast(self, own: float, others: list[float], chance: float = math.inf) -> float:
+    def contrast(
+        self,
+        own: float,
+        others: list[float],
+        chance: float = math.inf,
+        alike: float = ALIKE,
+    ) -> float:
         """See :func:`contrast_of`."""
-        return contrast_of(own, others, chance, bounded=self.bounded)
+        return contrast_of(own, others, chance, bounded=self.bounded, alike=alike)
 
     def by_chance(self, answer: Tensor) -> float:
         """What random changes of the family leave of the way to an answer (d,) near the mean.
@@ -287,42 +301,79 @@ class TargetSearch(abc.ABC):
                 return None
         return switch_ratio(self.victim, self.task, self.benign, trigger)
 
-    def candidate(self) -> SpreadCandidate:
+    def candidates(self) -> list[SpreadCandidate]:
         """Scout, then compare; the change that stands out most, of all rungs, is the candidate."""
         scouted = self.scout()
         others = answers_elsewhere(self.benign.standardised, scouted, self.ladder.targets - 1)
         targets = torch.cat([scouted[None], others])
-        compared = self.sent(self.starts(targets), targets)
+        compared = self.sent(self.starts(targets), targets, climbs=self.ladder.climbs)
         trace: list[dict[str, float]] = []
         rungs = []
         for run, budget in self.climb(compared, scouting=False):
             trace += run.trace
             outputs = compared.all_outputs(self.settings.measured)
-            best = min(self._reached(outputs, targets, budget), key=_standing_out)
-            rungs.append((best, compared.family.trigger(best.number)))
-        best, trigger = min(rungs, key=lambda rung: _standing_out(rung[0]))
-        return self._measured(best, trigger, trace)
+            reached = self._reached(outputs, targets, budget)
+            best = min(reached, key=standing_out)
+            rungs.append((best, copy.deepcopy(compared.family), outputs.mean(1)))
+        best, family, answers = min(rungs, key=lambda rung: standing_out(rung[0]))
+        found = self.measured(best, family.trigger(best.number), trace, self.steps)
+        return self.followed(found, family, targets, answers)
 
-    def _reached(self, outputs: Tensor, targets: Tensor, budget: float) -> list[_Reached]:
+    def followed(
+        self, found: SpreadCandidate, family: Family, targets: Tensor, answers: Tensor
+    ) -> list[SpreadCandidate]:
+        """What was found, with what more can be said of it.
+
+        Args:
+            found: the candidate.
+            family: all compared changes, on its rung.
+            targets: where each was sent (K, d).
+            answers: the mean answer that each of them gives (K, d).
+        """
+        return [found]
+
+    def settle(
+        self, family: Family, targets: Tensor, answers: Tensor
+    ) -> tuple[list[Reached], list[dict[str, float]], int]:
+        """Let changes settle in place: those with others to compare with, the trace, the steps."""
+        sent = self.sent(family, answers, climbs=False)
+        sent.steps = self.settings.settling
+        run = self._run(
+            sent,
+            f"settling, {self.family}",
+            images=self.settings.settling_images,
+            seed=self.seed + 1,
+        )
+        outputs = sent.all_outputs(self.settings.measured)
+        reached = self._reached(outputs, targets, family.budget, settled=True)
+        return reached, run.trace, run.steps
+
+    def _reached(
+        self, outputs: Tensor, targets: Tensor, budget: float, *, settled: bool = False
+    ) -> list[Reached]:
         """Of the outputs (K, n, d) of all changes, those that have others to compare with.
 
         The scouted answer is near the planted one at best, and so is any other: what counts is how
-        closely the outputs gather, not how near to where they were sent.
+        closely the outputs gather, not how near to where they were sent.  So it is for the others,
+        too, when they have settled; but one that ended at this very answer has missed its own.
         """
-        means, own, left = outputs.mean(1), scatter(outputs).tolist(), missed(outputs, targets)
+        alike = ALIKE_SETTLED if settled else ALIKE
+        means, gathered, left = outputs.mean(1), scatter(outputs), missed(outputs, targets)
+        own = gathered.tolist()
         found = []
         for number, answer in enumerate(means):
             # The scouted answer's others were chosen to be apart from it.
             which = apart(targets, answer) if number else targets.new_ones(len(targets)).bool()
             which[number] = False
-            others = left[which].tolist()
+            missing = left.where(~apart(means, answer), gathered) if settled else left
+            others = missing[which].tolist()
             if number and len(others) < _FEWEST_OTHERS:
                 continue
-            contrast = self.contrast(own[number], others, self.by_chance(answer))
+            contrast = self.contrast(own[number], others, self.by_chance(answer), alike)
             variance = float(outputs[number].var(0, correction=0).mean())
             score = contrast + variance / self.ladder.collapsed
             found.append(
-                _Reached(
+                Reached(
                     number=number,
                     by_default=bool(self.by_default(answer[None])),
                     budget=budget,
@@ -335,10 +386,9 @@ class TargetSearch(abc.ABC):
             )
         return found
 
-    def sent(self, family: Family, targets: Tensor) -> Sent:
-        """Changes on their way to targets."""
+    def sent(self, family: Family, targets: Tensor, *, climbs: bool) -> Sent:
+        """Changes on their way to targets, with steps that stay as large where it ``climbs``."""
         family.to(self.benign.images.device)
-        climbs = self.ladder.climbs
         return Sent(family, targets, climbs, self.victim, self.task, self.benign, self.settings)
 
     def climb(self, sent: Sent, *, scouting: bool) -> Iterator[tuple[Run, float]]:
@@ -347,27 +397,38 @@ class TargetSearch(abc.ABC):
         sent.steps = self.ladder.scouting if scouting else self.ladder.comparing
         run = None
         for rung, budget in enumerate(self.ladder.budgets):
-            title = f"{name}, {self.family} ±{budget:g}"
             sent.family.budget = budget
-            run = optimise(
+            run = self._run(
                 sent,
-                victim=self.victim,
-                count=len(self.benign.images),
-                batch_size=self.settings.images,
-                steps=sent.steps,
+                f"{name}, {self.family} ±{budget:g}",
+                images=self.settings.images,
                 seed=self.seed + (not scouting) + 100 * rung,
-                betas=(0.8, 0.95),
                 after=run,
-                name=title,
-                checkpoint=self.checkpoints.stage(title) if self.checkpoints else None,
-                progress=self.progress,
             )
-            self.steps += run.steps
             yield run, budget
 
+    def _run(
+        self, sent: Sent, title: str, *, images: int, seed: int, after: Run | None = None
+    ) -> Run:
+        run = optimise(
+            sent,
+            victim=self.victim,
+            count=len(self.benign.images),
+            batch_size=images,
+            steps=sent.steps,
+            seed=seed,
+            betas=(0.8, 0.95),
+            after=after,
+            name=title,
+            checkpoint=self.checkpoints.stage(title) if self.checkpoints else None,
+            progress=self.progress,
+        )
+        self.steps += run.steps
+        return run
+
     @torch.no_grad()
-    def _measured(
-        self, reached: _Reached, trigger: nn.Module, trace: list[dict[str, float]]
+    def measured(
+        self, reached: Reached, trigger: nn.Module, trace: list[dict[str, float]], steps: int
     ) -> SpreadCandidate:
         images = self.benign.images
         trigger = trigger.to(images.device)
@@ -389,7 +450,8 @@ class TargetSearch(abc.ABC):
             score=reached.score,
             variance_ratio=float(metrics.variance(answers).mean()),
             switch_ratio=self._switch_ratio(trigger, answers.mean(0)),
+            settled_contrast=None,
             perturbation=change / images.numel(),
             trace=trace,
-            steps=self.steps,
+            steps=steps,
         )
