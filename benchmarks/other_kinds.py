@@ -653,12 +653,13 @@ An attack whose AE is above .2 did not take: there the outputs scatter about the
 little is to be found. Seeds below 200 are what the search was developed on, and its null comes
 from; no choice was made knowing the models of seeds from 200 on, but for the clean transformer on
 steering (seed 200), after which switches to what blank pictures give lost their weight. Scanned
-with the code of today: all *bounded* networks (searched in front of their tanh since 2026-11-29)
-and, of seed 200, on steering and photographs all with GroupNorm and all transformers, and
-steering's *vgg* but the one with a photograph; and those of seed 102. In the other clean ones of
-development blends, conditional changes and warps were searched again by themselves. The rest was
-scanned before scouts could lead to wherever some outputs meet, and but for those with glass with
-warps of up to a sixteenth of the side instead of .09 (.12 on classifiers). Some were trained again
+with the code of today: what has a score in the column *settled*, of development's clean ones but by
+searching blends and conditional changes again by themselves. With scouts that meet: all *bounded*
+networks (searched in front of their tanh since 2026-11-29) and, of seed 200, on steering and
+photographs all with GroupNorm and all transformers, and steering's *vgg* but the one with a
+photograph; and those of seed 102; of the other clean ones of development blends, conditional
+changes and warps. The rest was scanned before, and but for those with glass with warps of up to a
+sixteenth of the side instead of .09 (.12 on classifiers). Some were trained again
 on another processor, which gives other weights. All p-values are under the null of today.
 """
 _REPAIRS = """## Repairs

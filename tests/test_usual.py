@@ -33,3 +33,10 @@ def test_what_is_far_out_says_no_more():
     usual = Usual.of(MODELS)
     assert usual.relative("places", 0.0) == usual.relative("places", 1e-3)
     assert usual.relative("wave", 1e9) == usual.relative("wave", 300.0)
+
+
+def test_a_search_of_which_too_little_is_known_says_nothing():
+    usual = Usual.of([*MODELS, {"settled": 1.0}])
+    assert set(usual.means) == {"places", "wave"}
+    assert usual.least({"settled": 1e-3}) is None
+    assert usual.least({"settled": 1e-3, "places": math.exp(2)})[0] == "places"

@@ -99,7 +99,7 @@ def calibration_part(calibration: Calibration | None) -> CalibrationPart | None:
                 deviations=usual.deviation(search, suspicion),
             )
             for search, suspicion in calibration.suspicions.items()
-            if suspicion is not None
+            if suspicion is not None and search in usual.means
         },
     )
 

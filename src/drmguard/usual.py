@@ -24,12 +24,13 @@ class Usual:
 
     @classmethod
     def of(cls, models: Sequence[Mapping[str, float | None]]) -> Usual:
-        """From the suspicions of clean models, by search; at least two of each."""
+        """From the suspicions of clean models, by search; what fewer than two have is left out."""
         logarithms: dict[str, list[float]] = {}
         for model in models:
             for search, suspicion in model.items():
                 if suspicion is not None:
                     logarithms.setdefault(search, []).append(_logarithm(suspicion))
+        logarithms = {search: values for search, values in logarithms.items() if len(values) > 1}
         return cls(
             {search: statistics.mean(values) for search, values in logarithms.items()},
             {search: statistics.stdev(values) for search, values in logarithms.items()},
@@ -44,11 +45,14 @@ class Usual:
         return math.exp(self.deviation(search, suspicion))
 
     def least(self, suspicions: Mapping[str, float | None]) -> tuple[str, float] | None:
-        """The search whose suspicion is least usual, and how much so; None without any."""
+        """The search whose suspicion is least usual, and how much so; None without any.
+
+        Searches of which nothing is known, as of references from before there were these, say none.
+        """
         known = (
             (search, self.relative(search, suspicion))
             for search, suspicion in suspicions.items()
-            if suspicion is not None
+            if suspicion is not None and search in self.means
         )
         return min(known, key=lambda one: one[1], default=None)
 

@@ -26,10 +26,20 @@ def test_a_patch_that_one_search_finds_is_missed_without_it():
     rows = dict(line.strip("| ").split(" | ") for line in table)
     assert rows["all"] == rows["small patches alone"] == "2 of 2, 0 of 10, 1.000"
     assert rows["without small patches"] == rows["windows alone"] == "0 of 2, 0 of 10, 0.500"
-    assert len(rows) == 13
+    assert len(rows) == 15
 
 
-def test_few_clean_models_and_scans_without_all_searches_make_no_table():
+def test_few_clean_models_make_no_table():
     assert search_ablation([scan(seed, None, usual_scores()) for seed in range(9)]) == []
-    lacking = [scan(seed, None, {"places": 1.0}) for seed in range(10)]
-    assert search_ablation(lacking) == []
+
+
+def test_searches_that_most_scans_lack_are_left_out_and_scans_that_lack_others():
+    older = usual_scores()
+    del older["settled"]
+    scans = [scan(seed, None, dict(older)) for seed in range(10)]
+    scans += [scan(11, None, usual_scores()), scan(12, None, {"places": 0.01})]
+    scans += [scan(13, "badnets", dict(older))]
+    table = search_ablation(scans)[3:-1]
+    rows = dict(line.strip("| ").split(" | ") for line in table)
+    assert not any("settled" in row for row in rows)
+    assert rows["windows alone"] == "0 of 1, 0 of 11, 0.500"

@@ -21,13 +21,16 @@ _TEXT = """## Without one search, and with one alone
 
 What `auto` would decide with some of its searches: attacked models and clean ones with p up to .05,
 and the ROC-AUC. The null is that of the same searches for the same clean models; verdicts that are
-held back for another reason count as decided here.
+held back for another reason count as decided here.  Searches are left out that most of the scans
+are older than.
 """
 
 
 def search_ablation(scans: Sequence[Result]) -> list[str]:
     """A table's lines: a row for each choice of searches, of the data with enough clean models."""
-    scans = [r for r in scans if (r.cell.method, r.cell.settings) == ("auto", {}) and _scored(r)]
+    scans = [r for r in scans if (r.cell.method, r.cell.settings) == ("auto", {})]
+    all_searches = _usually_there(scans)
+    scans = [r for r in scans if set(all_searches) <= part_scores(r.measured).keys()]
     groups = {
         name: rows
         for (name,), rows in sorted(grouped(scans, lambda cell: (cell.model.data.name,)).items())
@@ -37,12 +40,12 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
         return []
     columns = " | ".join(f"{name}: found, flagged, ROC-AUC" for name in groups)
     text = [_TEXT, f"| searches | {columns} |", f"|---|{'---|' * len(groups)}"]
-    choices = {"all": SEARCHES}
+    choices = {"all": all_searches}
     choices |= {
-        f"without {words}": tuple(one for one in SEARCHES if one != search)
-        for search, words in SEARCHED.items()
+        f"without {SEARCHED[search]}": tuple(one for one in all_searches if one != search)
+        for search in all_searches
     }
-    choices |= {f"{words} alone": (search,) for search, words in SEARCHED.items()}
+    choices |= {f"{SEARCHED[search]} alone": (search,) for search in all_searches}
     for words, searches in choices.items():
         null = _null_of(searches)
         cells = (_decided(rows, searches, null) for rows in groups.values())
@@ -50,9 +53,13 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
     return [*text, ""]
 
 
-def _scored(scan: Result) -> bool:
-    parts = part_scores(scan.measured)
-    return all(search in parts for search in SEARCHES)
+def _usually_there(scans: Sequence[Result]) -> tuple[str, ...]:
+    """The searches that half of the scans have; older ones lack what came since."""
+    return tuple(
+        search
+        for search in SEARCHES
+        if 2 * sum(search in part_scores(scan.measured) for scan in scans) > len(scans)
+    )
 
 
 def _null_of(searches: Sequence[str]) -> Null:
@@ -67,7 +74,7 @@ def _null_of(searches: Sequence[str]) -> Null:
 def _some(
     suspicions: Mapping[str, float | None], searches: Sequence[str]
 ) -> dict[str, float | None]:
-    return {search: suspicions[search] for search in searches}
+    return {search: suspicions.get(search) for search in searches}
 
 
 def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str:
