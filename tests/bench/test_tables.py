@@ -147,8 +147,8 @@ def test_what_each_search_flags_by_itself(tmp_path):
         }
         scans.append(Result(cell=cell, status="done", measured=measured, seconds=50.0))
     page = write_tables([suite_of(scans)], scans, tmp_path).read_text()
-    assert "| gaze | sig | 2 | 1 | 0 | 0 | 0 | 0 | 0 | 2 | 1 | 0 | 0 |" in page
-    assert "| gaze | clean | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in page
+    assert "| gaze | sig | 2 | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 2 | 1 | 0 | 0 |" in page
+    assert "| gaze | clean | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in page
 
 
 def test_of_two_backdoors_the_worse_taking_one_is_shown(tmp_path):

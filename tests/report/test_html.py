@@ -72,7 +72,8 @@ def test_json_comes_back_through_its_schema(report):
 
 def test_every_search_stands_beside_what_it_gives_for_clean_models(report, page):
     searches = report.content.calibration.searches
-    assert set(searches) == {"places", "blend", "conditional", "wave", "warp", "patch"}
+    families = {"blend", "conditional", "settled", "wave", "warp", "patch"}
+    assert set(searches) == {"places", *families}
     least = min(one.deviations for one in searches.values())
     assert math.exp(least) == pytest.approx(report.content.calibration.standing)
     rows = page[page.index("clean models, about") :]
