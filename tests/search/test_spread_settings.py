@@ -27,3 +27,9 @@ def test_large_images_take_fewer_passes():
         )
 
     assert passes(large) < 0.3 * passes(small)
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 224, 512])
+def test_a_batch_of_settling_images_fits_into_one_pass(side):
+    settings = spread_settings((3, side, side))
+    assert max(settings.images, settings.settling_images) <= settings.images_at_once

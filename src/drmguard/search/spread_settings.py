@@ -118,6 +118,7 @@ def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.007),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
+        settling_images=8,
         meeting=2,
         warp_points=points,
         patch_spacing=1.0,
