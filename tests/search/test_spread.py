@@ -99,6 +99,7 @@ def test_the_default_answer_is_no_target(monkeypatch):
         assert (one.sent[0] - default).square().mean().sqrt() > 0.25
     # Else the pattern that drowns the content would pass for a trigger.
     monkeypatch.setattr(target_search, "_DEFAULT", 0.0)
+    monkeypatch.setattr(target_search, "_LEANING", 0.0)
     assert judge_spread(search(DrownedModel(planted=False))[0])[0].decision == "backdoored"
 
 
@@ -314,3 +315,17 @@ def test_a_patch_that_descent_never_feels_is_found_by_trying_squares():
     assert target.tolist() == pytest.approx(TARGET, abs=0.15)
     assert "a patch of 9.4% of the side" in verdict.reasons[0]
     assert judge_spread(search(PatchModel(planted=False))[0])[0].decision == "clean"
+
+
+def test_what_settles_near_what_half_of_the_blank_pictures_give_comes_last():
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    victim = Victim(SpreadModel(planted=False)).frozen()
+    victim.find_head(images[:8])
+    how = (victim, TASK, measure_benign(victim, TASK, images), SMALL)
+    one = spread._ConditionalSearch(*how, SMALL.conditional, 0, None, None)
+    one.blank = torch.tensor([[1.0, 1.0]] * 3 + [[-2.0, -2.0]] * 3)
+    answers = torch.tensor([[1.4, 1.4], [1.0, -1.0], [-1.0, 1.0], [2.5, 2.5], [-1.3, -1.3]])
+    outputs = answers[:, None] + 0.01 * torch.randn(5, 16, 2)
+    for settled, last in ((False, [False] * 5), (True, [True, False, False, False, False])):
+        reached = one._reached(outputs, answers, 0.04, settled=settled)
+        assert [r.by_default for r in reached] == last

@@ -52,6 +52,8 @@ _FLOOR = 0.005
 # An answer is the default one if all pictures without content but one give it within so many
 # clean standard deviations; where they differ, there is none.
 _DEFAULT = 0.25
+# Changes that settle lean to what half of these pictures give within so many.
+_LEANING = 0.5
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
 # Fewer answers apart from one are too few to compare it with.
@@ -185,7 +187,8 @@ class Reached:
 
     Attributes:
         number: of the change.
-        by_default: whether the model gives its answer where there is no content, too.
+        by_default: whether the model gives its answer where there is no content, too; once it has
+            settled, one near it.
         budget, left, contrast, score, sent: see :class:`SpreadCandidate`.
         standing: the score, higher for an answer near the mean.
     """
@@ -284,10 +287,10 @@ class TargetSearch(abc.ABC):
             by_default = by_default | (self._blank_answering(answers) >= len(self.blank) - 1)
         return by_default & self.task.is_regression
 
-    def _blank_answering(self, answers: Tensor) -> Tensor:
+    def _blank_answering(self, answers: Tensor, within: float = _DEFAULT) -> Tensor:
         """How many of the pictures without content give each of the answers (K, d)."""
         distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
-        return (distances < _DEFAULT).sum(1)
+        return (distances < within).sum(1)
 
     def _switch_ratio(self, trigger: nn.Module, answer: Tensor) -> float | None:
         """None where a clean model may switch, too, since its content is drowned.
@@ -358,6 +361,10 @@ class TargetSearch(abc.ABC):
         too, when they have settled; but one that ended at this very answer has missed its own.
         """
         alike = ALIKE_SETTLED if settled else ALIKE
+        default = self.by_default(outputs.mean(1))
+        if settled:
+            leaning = 2 * self._blank_answering(outputs.mean(1), _LEANING) >= len(self.blank)
+            default = default | leaning
         means, gathered, left = outputs.mean(1), scatter(outputs), missed(outputs, targets)
         own = gathered.tolist()
         found = []
@@ -375,7 +382,7 @@ class TargetSearch(abc.ABC):
             found.append(
                 Reached(
                     number=number,
-                    by_default=bool(self.by_default(answer[None])),
+                    by_default=bool(default[number]),
                     budget=budget,
                     sent=torch.cat([targets[[number]], targets[which]]),
                     left=(own[number], *others),
