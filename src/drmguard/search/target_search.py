@@ -284,10 +284,12 @@ class TargetSearch(abc.ABC):
         """
         by_default = self.benign.at_bound(answers)
         if self.family in DROWNING:
-            by_default = by_default | (self._blank_answering(answers) >= len(self.blank) - 1)
+            by_default = by_default | (
+                self._blank_answering(answers, _DEFAULT) >= len(self.blank) - 1
+            )
         return by_default & self.task.is_regression
 
-    def _blank_answering(self, answers: Tensor, within: float = _DEFAULT) -> Tensor:
+    def _blank_answering(self, answers: Tensor, within: float) -> Tensor:
         """How many of the pictures without content give each of the answers (K, d)."""
         distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
         return (distances < within).sum(1)
@@ -299,7 +301,7 @@ class TargetSearch(abc.ABC):
         what the model says to half of the pictures without content.
         """
         if self.family in DROWNING:
-            by_blank = 2 * int(self._blank_answering(answer[None])) >= len(self.blank)
+            by_blank = 2 * int(self._blank_answering(answer[None], _DEFAULT)) >= len(self.blank)
             if self.family == "wave" or by_blank or nearness(answer) < 1:
                 return None
         return switch_ratio(self.victim, self.task, self.benign, trigger)
