@@ -652,7 +652,8 @@ tenth of the images. RE, AE and DAE are mean absolute errors in standard deviati
 An attack whose AE is above .2 did not take: there the outputs scatter about the target, and
 little is to be found. Seeds below 200 are what the search was developed on, and its null comes
 from; no choice was made knowing the models of seeds from 200 on, but for the clean transformer on
-steering (seed 200), after which switches to what blank pictures give lost their weight. Scanned
+steering (seed 200), after which switches to what blank pictures give lost their weight, and what
+settles near that came last. Scanned
 with the code of today: what has a score in the column *settled*, of development's clean ones but by
 searching blends and conditional changes again by themselves. With scouts that meet: all *bounded*
 networks (searched in front of their tanh since 2026-11-29) and, of seed 200, on steering and
