@@ -54,7 +54,7 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
 
 
 def _usually_there(scans: Sequence[Result]) -> tuple[str, ...]:
-    """The searches that half of the scans have; older ones lack what came since."""
+    """The searches that more than half of the scans have; older ones lack what came since."""
     return tuple(
         search
         for search in SEARCHES

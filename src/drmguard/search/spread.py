@@ -169,8 +169,8 @@ class _ConditionalSearch(_DescentSearch):
         reached, trace, steps = self.settle(family, targets, answers)
         found = _with_settled(found, reached, 0)
         best = min(reached, key=standing_out)
-        settled = self.measured(best, family.trigger(best.number), trace, steps)
-        return [found, dataclasses.replace(settled, family="settled", switch_ratio=None)]
+        trigger = family.trigger(best.number)
+        return [found, self.measured(best, trigger, trace, steps, settled=True)]
 
 
 class _WarpSearch(_DescentSearch):

@@ -12,7 +12,7 @@ from drmguard.triggers.warp import default_grid
 # What a conditional change settles to counts as a family of its own.
 FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch"]
 # Families whose changes can leave nothing of the content to be seen.
-DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "settled", "wave")
+DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
 
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
 # lie nearer, by half their distance as well.

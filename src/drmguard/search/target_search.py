@@ -363,11 +363,10 @@ class TargetSearch(abc.ABC):
         too, when they have settled; but one that ended at this very answer has missed its own.
         """
         alike = ALIKE_SETTLED if settled else ALIKE
-        default = self.by_default(outputs.mean(1))
-        if settled:
-            leaning = 2 * self._blank_answering(outputs.mean(1), _LEANING) >= len(self.blank)
-            default = default | leaning
         means, gathered, left = outputs.mean(1), scatter(outputs), missed(outputs, targets)
+        default = self.by_default(means)
+        if settled:
+            default |= 2 * self._blank_answering(means, _LEANING) >= len(self.blank)
         own = gathered.tolist()
         found = []
         for number, answer in enumerate(means):
@@ -437,8 +436,15 @@ class TargetSearch(abc.ABC):
 
     @torch.no_grad()
     def measured(
-        self, reached: Reached, trigger: nn.Module, trace: list[dict[str, float]], steps: int
+        self,
+        reached: Reached,
+        trigger: nn.Module,
+        trace: list[dict[str, float]],
+        steps: int,
+        *,
+        settled: bool = False,
     ) -> SpreadCandidate:
+        """A candidate, on all images; of what has settled a switch says nothing."""
         images = self.benign.images
         trigger = trigger.to(images.device)
         responses, change = [], 0.0
@@ -448,7 +454,7 @@ class TargetSearch(abc.ABC):
             change += float((stamped - chunk).abs().sum())
         answers = torch.cat(responses)
         return SpreadCandidate(
-            family=self.family,
+            family="settled" if settled else self.family,
             trigger=trigger,
             number=reached.number,
             budget=reached.budget,
@@ -458,7 +464,7 @@ class TargetSearch(abc.ABC):
             contrast=reached.contrast,
             score=reached.score,
             variance_ratio=float(metrics.variance(answers).mean()),
-            switch_ratio=self._switch_ratio(trigger, answers.mean(0)),
+            switch_ratio=None if settled else self._switch_ratio(trigger, answers.mean(0)),
             settled_contrast=None,
             perturbation=change / images.numel(),
             trace=trace,
