@@ -1,0 +1,136 @@
+"""How good a null --calibrate gives: the zoo's scans, judged under references trained for them.
+
+    python benchmarks/trained_references.py run steering --steering steering.npz
+    python benchmarks/trained_references.py table
+
+For each data set of the suite ``zoo`` references are trained on the defender's images, as
+``drmguard scan --calibrate`` trains them, and scanned; one JSON a data set.  What the zoo's scans
+have stored then gets its p-values under these instead of the null that comes along.  The first
+clean model of the data set must lie in the cache (``drmguard bench run zoo``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+import torch
+import typer
+
+from drmguard.atomic import write_text
+from drmguard.bench.result_groups import SEARCHES, part_scores
+from drmguard.bench.statistics import evenness
+from drmguard.bench.store import Store
+from drmguard.bench.suite import load_suite
+from drmguard.calibration import MIN_REFERENCES, Null
+from drmguard.card import measure
+from drmguard.data.image_set import split
+from drmguard.data.open_images import open_images
+from drmguard.models.load import load_model
+from drmguard.references import train_references
+from drmguard.scanning import scan
+from drmguard.shipped_null import clean_models
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "trained_references"
+ALPHA = 0.05
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Argument(help="Data set of the zoo.")],
+    steering: Annotated[Path, typer.Option(help="steering.npz")] = Path("steering.npz"),
+    count: Annotated[int, typer.Option(help="References to train.")] = 6,
+) -> None:
+    """Train references and scan them; go on where a stopped run ended."""
+    torch.set_num_threads(1)
+    store = Store(HERE / "results", Path(platformdirs.user_cache_dir("drmguard")) / "bench")
+    cell = next(cell for cell in load_suite("zoo").cells if cell.model.data.name == data)
+    model = load_model(store.model_path(cell.model))
+    assert model.task is not None
+    source = cell.model.data
+    images = open_images(
+        source.located({"steering": str(steering)}), count=source.count, size=source.size
+    )
+    parts = split(images)
+    path = RESULTS / f"{data}.json"
+    done: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
+    for number in range(len(done), count):
+        start = time.monotonic()
+        reference = train_references(model, parts.benign, model.task, number + 1)[-1]
+        trained = time.monotonic() - start
+        report = scan(reference, parts.benign, model.task)
+        reference.victim.find_head(parts.test.batch(slice(0, 2))[0])
+        done.append(
+            {
+                "RE": measure(reference.victim, model.task, parts.test, ())["RE"],
+                "suspicions": dict(report.content.verdict.suspicions),
+                "seconds": [round(trained, 1), report.run.seconds],
+                "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            }
+        )
+        write_text(path, json.dumps(done, indent=1) + "\n")
+
+
+@app.command()
+def table() -> None:
+    """Print what becomes of the zoo's scans, under all references and under every three of them."""
+    usual, store = clean_models().usual(), Store(HERE / "results", HERE)
+    scans = [
+        (cell, result.measured)
+        for cell in load_suite("zoo").cells
+        if cell.work == "scan"
+        and cell.method == "auto"
+        and (result := store.load(cell)) is not None
+        and result.status == "done"
+    ]
+    for path in sorted(RESULTS.glob("*.json")):
+        references = json.loads(path.read_text("utf-8"))
+        # All are compared by what all have: some scans are older than the newest search.
+        of = [(c.model.attack, part_scores(m)) for c, m in scans if c.model.data.name == path.stem]
+        known = [one["suspicions"] for one in references] + [scores for _, scores in of]
+        searches = [name for name in SEARCHES if all(one.get(name) is not None for one in known)]
+
+        def standing(scores: dict[str, float | None], among: list[str] = searches) -> float:
+            least = usual.least({name: scores[name] for name in among})
+            assert least is not None
+            return least[1]
+
+        null = [standing(one["suspicions"]) for one in references]
+        clean = [standing(scores) for attack, scores in of if attack is None]
+        attacked = [standing(scores) for attack, scores in of if attack is not None]
+        errors = ", ".join(f"{one['RE']:.3g}" for one in references)
+        print(f"{path.stem}: RE {errors}")
+        print(f"  by {', '.join(searches)}")
+        print(f"  standings {', '.join(f'{value:.2g}' for value in null)}")
+        for size in sorted({MIN_REFERENCES, len(null)}):
+            found, flagged, even = [], [], []
+            for some in itertools.combinations(null, size):
+                p_value = Null(some, "trained").p_value
+                found.append(sum(p_value(value) <= ALPHA for value in attacked))
+                p_values = [p_value(value) for value in clean]
+                flagged.append(sum(value <= ALPHA for value in p_values))
+                even.append(evenness(p_values))
+            print(
+                f"  under {size}: {_range(found)} of {len(attacked)} attacked found, "
+                f"{_range(flagged)} of {len(clean)} clean flagged, Kolmogorov-Smirnov p "
+                f"{min(even):.2g} to {max(even):.2g}"
+            )
+
+
+def _range(counts: list[int]) -> str:
+    mean = sum(counts) / len(counts)
+    return f"{mean:.1f} ({min(counts)} to {max(counts)})" if len(counts) > 1 else str(counts[0])
+
+
+if __name__ == "__main__":
+    app()
