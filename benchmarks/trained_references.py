@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,13 +114,8 @@ def table() -> None:
         print(f"  by {', '.join(searches)}")
         print(f"  standings {', '.join(f'{value:.2g}' for value in null)}")
         for size in sorted({MIN_REFERENCES, len(null)}):
-            found, flagged, even = [], [], []
-            for some in itertools.combinations(null, size):
-                p_value = Null(some, "trained").p_value
-                found.append(sum(p_value(value) <= ALPHA for value in attacked))
-                p_values = [p_value(value) for value in clean]
-                flagged.append(sum(value <= ALPHA for value in p_values))
-                even.append(evenness(p_values))
+            judged = [under(some, attacked, clean) for some in itertools.combinations(null, size)]
+            found, flagged, even = zip(*judged, strict=True)
             print(
                 f"  under {size}: {_range(found)} of {len(attacked)} attacked found, "
                 f"{_range(flagged)} of {len(clean)} clean flagged, Kolmogorov-Smirnov p "
@@ -127,7 +123,16 @@ def table() -> None:
             )
 
 
-def _range(counts: list[int]) -> str:
+def under(
+    null: Sequence[float], attacked: Sequence[float], clean: Sequence[float]
+) -> tuple[int, int, float]:
+    """Attacked models found and clean ones flagged by their standings; evenness of the latter."""
+    p_value = Null(tuple(null), "trained").p_value
+    low, high = ([p_value(value) for value in values] for values in (attacked, clean))
+    return sum(p <= ALPHA for p in low), sum(p <= ALPHA for p in high), evenness(high)
+
+
+def _range(counts: Sequence[int]) -> str:
     mean = sum(counts) / len(counts)
     return f"{mean:.1f} ({min(counts)} to {max(counts)})" if len(counts) > 1 else str(counts[0])
 
