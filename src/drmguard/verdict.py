@@ -55,7 +55,7 @@ LEAST_RATIO = 0.1
 # What a score is multiplied by for a switch ratio: at least, at most.
 _LEAST_BY_SWITCH, _MOST_BY_SWITCH = 1 / 3, 2.0
 # From this contrast on, once all have settled, a switch counts for nothing.
-_NO_SETTLED = 0.2
+_NO_SETTLED = 0.5
 UNCOLLAPSED = "the best trigger did not reach the collapse that was asked for"
 # Answers agree within so many clean standard deviations, averaged over outputs.
 AGREED = 0.1
