@@ -75,16 +75,18 @@ chosen on the models of [development](development.md), but where the text of
 been seen, though, when the search was last changed (patches tried all over the image, blends from
 .3 on, waves tried nearly whole, weight given to switches, wider warps; scouts that meet, for head
 pose's Input-Aware 26). No choice was made on those of seed 28.
-Many were trained again on another processor, which gives other weights. Scanned with scouts that
-meet: head pose's clean models, its Input-Aware, BadNets and Blend 27, and gaze's BadNets and SIG
-of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was trained again (AE
-29.6°; called clean), and its row is of before. Head pose's other attacked models of seeds 22 to 24
-were scanned before scouts could lead to wherever some outputs meet; the rest also before warps of
-up to .09 of the side were searched (but WaNet of seeds 22 to 24), and gaze's other BadNets and SIG,
-its Blend 26 and 27, and of seeds 25 to 27 SIG on head pose and WaNet before switches had weight.
-No scan here is of after conditional changes were followed until they settle (column *settled*), and
-after switches had to stand out then, too. All p-values are under the null of today, computed from
-each scan's suspicions; target errors are
+Many were trained again on another processor, which gives other weights. Scanned with the code of
+today: what has a score in the column *settled* (on steering all but Clean Label, WaNet and
+Input-Aware of seeds 25 and later; gaze's clean models, four of head pose's). Blends 26 and 27 on steering
+had been lost by settling, which led to the weight that it has now. Of the rest, scanned with scouts
+that meet: head pose's other clean models, its Input-Aware, BadNets and Blend 27, and gaze's BadNets
+and SIG of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was trained again
+(AE 29.6°; called clean), and its row is of before. Head pose's other attacked models of seeds 22 to
+24 were scanned before scouts could lead to wherever some outputs meet; what is left also before
+warps of up to .09 of the side were searched (but WaNet of seeds 22 to 24), and gaze's other BadNets
+and SIG, its Blend 26 and 27, and of seeds 25 to 27 SIG on head pose and WaNet before switches had
+weight.
+All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural
 Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
 Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor.
@@ -95,8 +97,9 @@ _DEVELOPMENT = """# The models of development
 What thresholds and settings were chosen on, and what is therefore no measure of them (suite
 `development`). Of the clean ones blends, conditional changes and warps were searched again by
 themselves when scouts came that may lead to wherever some outputs meet, blends and conditional
-changes once more when these were followed until they settle, which gives what a whole scan does
-(on weights that were trained again); seconds and passes are of the scans before. Seeds 44 and 45
+changes once more when these were followed until they settle (of those that steer again when that
+changed what a switch counts), which gives what a whole scan does (on weights that were trained
+again); seconds and passes are of the scans before. Seeds 44 and 45
 were trained with heavy augmentation.
 Written by `drmguard bench run development` and `drmguard bench tables`.
 """
@@ -109,8 +112,8 @@ move by an offset (which the default does not look for), other networks, and a d
 less data of all but gaze's clean one, are of before scouts could lead to wherever some outputs
 meet; only those with a score in the column *settled* are of after conditional changes are followed
 until they settle. That was made for the clean model on steering with heavy augmentation (seed 50),
-which therefore no longer counts as one that nobody had looked at; no choice was made on the others.
-Images of 128×128 (*gaze-128*) were scanned for the first time. An attack that did not take leaves
+which therefore no longer counts as one that nobody had looked at; no choice was made on the others,
+those of 128×128 (*gaze-128*) among them. An attack that did not take leaves
 nothing to be found: its AE is near the clean model's distance from the target. Seconds are up to
 twice too long where two to three jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
