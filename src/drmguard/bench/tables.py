@@ -77,15 +77,15 @@ been seen, though, when the search was last changed (patches tried all over the 
 pose's Input-Aware 26). No choice was made on those of seed 28.
 Many were trained again on another processor, which gives other weights. Scanned with the code of
 today: what has a score in the column *settled* (on steering all but Clean Label, WaNet and
-Input-Aware of seeds 25 and later; gaze's clean models, four of head pose's). Blends 26 and 27 on steering
-had been lost by settling, which led to the weight that it has now. Of the rest, scanned with scouts
-that meet: head pose's other clean models, its Input-Aware, BadNets and Blend 27, and gaze's BadNets
-and SIG of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was trained again
-(AE 29.6°; called clean), and its row is of before. Head pose's other attacked models of seeds 22 to
-24 were scanned before scouts could lead to wherever some outputs meet; what is left also before
-warps of up to .09 of the side were searched (but WaNet of seeds 22 to 24), and gaze's other BadNets
-and SIG, its Blend 26 and 27, and of seeds 25 to 27 SIG on head pose and WaNet before switches had
-weight.
+Input-Aware of seeds 25 and later; gaze's clean models, four of head pose's). Blends 26 and 27 on
+steering had been lost by settling, which led to the weight that it has now. Of the rest, scanned
+with scouts that meet: head pose's other clean models, its Input-Aware, BadNets and Blend 27, and
+gaze's BadNets and SIG of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was
+trained again (AE 29.6°; called clean), and its row is of before. Head pose's other attacked models
+of seeds 22 to 24 were scanned before scouts could lead to wherever some outputs meet; what is left
+also before warps of up to .09 of the side were searched (but WaNet of seeds 22 to 24), and gaze's
+other BadNets and SIG, its Blend 26 and 27, and of seeds 25 to 27 SIG on head pose and WaNet before
+switches had weight.
 All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural
 Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
