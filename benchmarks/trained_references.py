@@ -54,7 +54,14 @@ def run(
     """Train references and scan them; go on where a stopped run ended."""
     torch.set_num_threads(1)
     store = Store(HERE / "results", Path(platformdirs.user_cache_dir("drmguard")) / "bench")
-    cell = next(cell for cell in load_suite("zoo").cells if cell.model.data.name == data)
+    cells = [cell for cell in load_suite("zoo").cells if cell.model.data.name == data]
+    if not cells:
+        raise typer.BadParameter(f"the zoo has no data set {data!r}")
+    cell = cells[0]
+    if not store.model_path(cell.model).exists():
+        raise typer.BadParameter(
+            f"{cell.model.key} is not in the cache; run `drmguard bench run zoo --only {cell.name}`"
+        )
     model = load_model(store.model_path(cell.model))
     assert model.task is not None
     source = cell.model.data
