@@ -6,7 +6,7 @@
 For each data set of the suite ``zoo`` references are trained on the defender's images, as
 ``drmguard scan --calibrate`` trains them, and scanned; one JSON a data set.  What the zoo's scans
 have stored then gets its p-values under these instead of the null that comes along.  The first
-clean model of the data set must lie in the cache (``drmguard bench run zoo``).
+clean model of the data set must lie in the cache.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def run(
     cell = cells[0]
     if not store.model_path(cell.model).exists():
         raise typer.BadParameter(
-            f"{cell.model.key} is not in the cache; run `drmguard bench run zoo --only {cell.name}`"
+            f"{cell.model.key} is not in the cache; train it: `drmguard bench run zoo --only "
+            f"{cell.name} --results EMPTY_FOLDER` (what has a result is not trained again)"
         )
     model = load_model(store.model_path(cell.model))
     assert model.task is not None
