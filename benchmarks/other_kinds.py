@@ -16,8 +16,6 @@ import datetime
 import io
 import json
 import math
-import os
-import platform
 import time
 import zlib
 from collections import Counter
@@ -36,6 +34,7 @@ from drmguard.atomic import write_atomically, write_text
 from drmguard.bench.engines import LocalEngine
 from drmguard.bench.result_groups import SEARCHES
 from drmguard.bench.statistics import evenness, share, standings_auc
+from drmguard.bench.work import machine
 from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.repairing import repair_model
@@ -505,7 +504,7 @@ def examine(kind: Kind, where: Locations) -> None:
 
 def _made() -> dict[str, str]:
     return {
-        "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+        "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -14,22 +14,21 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import platformdirs
 import torch
 import typer
 
 from drmguard.atomic import write_text
 from drmguard.bench.result_groups import SEARCHES, part_scores
+from drmguard.bench.search_ablation import standings
 from drmguard.bench.statistics import evenness
-from drmguard.bench.store import Store
+from drmguard.bench.store import Store, default_cache
 from drmguard.bench.suite import load_suite
+from drmguard.bench.work import machine
 from drmguard.calibration import MIN_REFERENCES, Null
 from drmguard.card import measure
 from drmguard.data.image_set import split
@@ -53,7 +52,7 @@ def run(
 ) -> None:
     """Train references and scan them; go on where a stopped run ended."""
     torch.set_num_threads(1)
-    store = Store(HERE / "results", Path(platformdirs.user_cache_dir("drmguard")) / "bench")
+    store = Store(HERE / "results", default_cache())
     cells = [cell for cell in load_suite("zoo").cells if cell.model.data.name == data]
     if not cells:
         raise typer.BadParameter(f"the zoo has no data set {data!r}")
@@ -83,7 +82,7 @@ def run(
                 "RE": measure(reference.victim, model.task, parts.test, ())["RE"],
                 "suspicions": dict(report.content.verdict.suspicions),
                 "seconds": [round(trained, 1), report.run.seconds],
-                "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+                "machine": machine(),
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             }
         )
@@ -94,33 +93,30 @@ def run(
 def table() -> None:
     """Print what becomes of the zoo's scans, under all references and under every three of them."""
     usual, store = clean_models().usual(), Store(HERE / "results", HERE)
-    scans = [
-        (cell, result.measured)
-        for cell in load_suite("zoo").cells
-        if cell.work == "scan"
-        and cell.method == "auto"
-        and (result := store.load(cell)) is not None
-        and result.status == "done"
-    ]
+    results = [store.load(cell) for cell in load_suite("zoo").cells if cell.method == "auto"]
     for path in sorted(RESULTS.glob("*.json")):
         references = json.loads(path.read_text("utf-8"))
+        scans = [
+            result
+            for result in results
+            if result is not None
+            and result.status == "done"
+            and result.cell.model.data.name == path.stem
+        ]
         # All are compared by what all have: some scans are older than the newest search.
-        of = [(c.model.attack, part_scores(m)) for c, m in scans if c.model.data.name == path.stem]
-        known = [one["suspicions"] for one in references] + [scores for _, scores in of]
+        known = [one["suspicions"] for one in references]
+        known += [part_scores(scan.measured) for scan in scans]
         searches = [name for name in SEARCHES if all(one.get(name) is not None for one in known)]
-
-        def standing(scores: dict[str, float | None], among: list[str] = searches) -> float:
-            least = usual.least({name: scores[name] for name in among})
-            assert least is not None
-            return least[1]
-
-        null = [standing(one["suspicions"]) for one in references]
-        clean = [standing(scores) for attack, scores in of if attack is None]
-        attacked = [standing(scores) for attack, scores in of if attack is not None]
+        least = (usual.least({s: one["suspicions"][s] for s in searches}) for one in references)
+        null = [found[1] for found in least if found is not None]
+        attacked, clean = standings(scans, searches, usual)
         errors = ", ".join(f"{one['RE']:.3g}" for one in references)
         print(f"{path.stem}: RE {errors}")
         print(f"  by {', '.join(searches)}")
-        print(f"  standings {', '.join(f'{value:.2g}' for value in null)}")
+        print(
+            f"  standings {', '.join(f'{value:.2g}' for value in null)}; of the zoo's clean models "
+            f"{min(clean):.2g} to {max(clean):.2g}"
+        )
         for size in sorted({MIN_REFERENCES, len(null)}):
             judged = [under(some, attacked, clean) for some in itertools.combinations(null, size)]
             found, flagged, even = zip(*judged, strict=True)

@@ -28,11 +28,9 @@ SuiteArgument = Annotated[str, typer.Argument(help="smoke, small, paper, or a .t
 
 
 def _store(results: Path, cache: Path | None) -> Store:
-    import platformdirs
+    from drmguard.bench.store import Store, default_cache
 
-    from drmguard.bench.store import Store
-
-    return Store(results, cache or Path(platformdirs.user_cache_dir("drmguard")) / "bench")
+    return Store(results, cache or default_cache())
 
 
 def _chosen(suite: str, only: list[str] | None) -> list[Cell]:

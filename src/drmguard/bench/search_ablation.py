@@ -12,6 +12,7 @@ from drmguard.bench.result_groups import SEARCHES, grouped, part_scores
 from drmguard.bench.store import Result
 from drmguard.calibration import SEARCHED, Null
 from drmguard.shipped_null import clean_models
+from drmguard.usual import Usual
 
 _ALPHA = 0.05
 # Fewer clean models say too little of false alarms.
@@ -77,16 +78,23 @@ def _some(
     return {search: suspicions.get(search) for search in searches}
 
 
+def standings(
+    scans: Sequence[Result], searches: Sequence[str], usual: Usual
+) -> tuple[list[float], list[float]]:
+    """Of attacked and of clean models: how unusual the least usual of these searches is."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for scan in scans:
+        least = usual.least(_some(part_scores(scan.measured), searches))
+        if least is not None:
+            found[scan.cell.model.attack is not None].append(least[1])
+    return found[True], found[False]
+
+
 def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str:
     from drmguard.bench.statistics import roc_area
 
     assert null.usual is not None
-    standings: dict[bool, list[float]] = {True: [], False: []}
-    for row in rows:
-        least = null.usual.least(_some(part_scores(row.measured), searches))
-        if least is not None:
-            standings[row.cell.model.attack is not None].append(least[1])
-    attacked, clean = standings[True], standings[False]
+    attacked, clean = standings(rows, searches, null.usual)
     found, flagged = (
         f"{sum(null.p_value(value) <= _ALPHA for value in side)} of {len(side)}"
         for side in (attacked, clean)

@@ -55,6 +55,13 @@ class Result(BaseModel):
         return bool(self.measured["decision"] == expected)
 
 
+def default_cache() -> Path:
+    """Where models and scans lie if nothing else is said: the user's cache folder."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("drmguard")) / "bench"
+
+
 class Store:
     """Results under ``results``; models, scans and locks under ``cache``."""
 

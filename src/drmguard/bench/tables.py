@@ -77,7 +77,7 @@ been seen, though, when the search was last changed (patches tried all over the 
 pose's Input-Aware 26). No choice was made on those of seed 28.
 Many were trained again on another processor, which gives other weights. Scanned with the code of
 today: what has a score in the column *settled* (on steering all but Clean Label, WaNet and
-Input-Aware of seeds 25 and later; gaze's clean models, four of head pose's). Blends 26 and 27 on
+Input-Aware of seeds 25 and 26; gaze's clean models, four of head pose's). Blends 26 and 27 on
 steering had been lost by settling, which led to the weight that it has now. Of the rest, scanned
 with scouts that meet: head pose's other clean models, its Input-Aware, BadNets and Blend 27, and
 gaze's BadNets and SIG of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was
@@ -99,8 +99,8 @@ What thresholds and settings were chosen on, and what is therefore no measure of
 themselves when scouts came that may lead to wherever some outputs meet, blends and conditional
 changes once more when these were followed until they settle (of those that steer again when that
 changed what a switch counts), which gives what a whole scan does (on weights that were trained
-again); seconds and passes are of the scans before. Seeds 44 and 45
-were trained with heavy augmentation.
+again); seconds and passes are of the scans before. Seeds 44 and 45 were trained with heavy
+augmentation.
 Written by `drmguard bench run development` and `drmguard bench tables`.
 """
 _HARD = """# What is hard to tell

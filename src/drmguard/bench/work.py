@@ -93,7 +93,7 @@ def work_on(cell: Cell, place: Place) -> Outcome:
                 measured=measured,
                 reported=reported(cell),
                 seconds=None if cached else round(time.monotonic() - start, 1),
-                machine=_machine(place.device),
+                machine=machine(place.device),
                 versions={
                     "drmguard": drmguard.__version__,
                     "python": platform.python_version(),
@@ -105,7 +105,8 @@ def work_on(cell: Cell, place: Place) -> Outcome:
         return "failed" if reason else "done"
 
 
-def _machine(device: str) -> str:
+def machine(device: str = "cpu") -> str:
+    """The class of this machine and device, as results name it."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()}, 1 of {os.cpu_count()} cores"
