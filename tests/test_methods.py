@@ -15,6 +15,7 @@ from drmguard.search.feature_re import FeatureSettings
 from drmguard.search.mesa import MesaSettings
 from drmguard.search.neural_cleanse import CleanseSettings
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
+from drmguard.usual import Usual
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -157,9 +158,19 @@ def test_every_method_says_what_it_needs():
 
 def test_the_trigger_of_a_second_suspicious_search():
     a, b, c, d = (PlacedPatchTrigger(torch.rand(1, 3, 2, 2)) for _ in range(4))
-    seen = [(1.4, a), (None, b), (0.2, c), (1.3, d)]
-    assert _suspicious_too(seen, c) is d
-    assert _suspicious_too(seen, a) is c
-    assert _suspicious_too([(0.2, a), (1.6, b)], a) is None
-    assert _suspicious_too([(1.6, a), (1.7, b)], a) is None
-    assert _suspicious_too([(None, a)], a) is None
+    seen = [("wave", 1.4, a), ("warp", None, b), ("patch", 0.2, c), ("blend", 1.3, d)]
+    assert _suspicious_too(seen, c, None) is d
+    assert _suspicious_too(seen, a, None) is c
+    assert _suspicious_too([("patch", 0.2, a), ("blend", 1.6, b)], a, None) is None
+    assert _suspicious_too([("patch", 1.6, a), ("blend", 1.7, b)], a, None) is None
+    assert _suspicious_too([("patch", None, a)], a, None) is None
+
+
+def test_the_trigger_of_a_second_search_that_is_least_usual():
+    a, b, c = (PlacedPatchTrigger(torch.rand(1, 3, 2, 2)) for _ in range(3))
+    seen = [("warp", 1.2, a), ("places", 1.9, b), ("blend", 1.7, c)]
+    usual = Usual(dict.fromkeys(("warp", "places", "blend"), 2.0), {"places": 0.6, "blend": 1.2})
+    assert _suspicious_too(seen, a, usual) is b
+    assert _suspicious_too([("warp", 1.2, a), ("blend", 1.7, c)], a, usual) is None
+    # What looks suspicious by itself comes first.
+    assert _suspicious_too([*seen, ("wave", 1.4, c)], a, usual) is c

@@ -47,8 +47,10 @@ from drmguard.verdict import (
     spread_suspicion,
 )
 
-# A second search looks suspicious up to this suspicion.
-_ALSO = 1.5
+# A second search looks suspicious up to this suspicion, or two deviations below clean models'.
+_ALSO, _UNUSUAL = 1.5, math.exp(-2)
+# A search's name, its suspicion and its trigger.
+_Seen = tuple[str, float | None, nn.Module]
 
 MethodName = Literal["auto", "drmguard", "mesa", "points", "shift", "neural-cleanse", "feature-re"]
 
@@ -139,29 +141,37 @@ def _auto(subject: Subject) -> Examined:
     searched = dataclasses.replace(searched, spread=spread, classes=patches, steps=steps)
     verdict = combine(verdicts, subject.usual)
     speaking = found[verdict.search]
-    seen = [(v.suspicion, found[v.search].trigger) for v in verdicts if v is not by_spread]
+    seen: list[_Seen] = [
+        (v.search, v.suspicion, found[v.search].trigger) for v in verdicts if v is not by_spread
+    ]
     speaks = best.family if verdict.search == "spread" else None
     seen += [
-        (spread_suspicion(candidate), candidate.trigger)
+        (candidate.family, spread_suspicion(candidate), candidate.trigger)
         for candidate in spread
         # What a conditional change settles to is no other trigger.
         if {candidate.family, speaks} != {"conditional", "settled"}
     ]
-    return Examined(verdict, speaking, searched, _suspicious_too(seen, speaking.trigger))
+    second = _suspicious_too(seen, speaking.trigger, subject.usual)
+    return Examined(verdict, speaking, searched, second)
 
 
 def _suspicious_too(
-    seen: Sequence[tuple[float | None, nn.Module]], speaking: nn.Module
+    seen: Sequence[_Seen], speaking: nn.Module, usual: Usual | None
 ) -> nn.Module | None:
-    """The trigger of the next most suspicious search, unless that is far from suspicious.
+    """The trigger of the next most suspicious search, or least usual one, unless that is neither.
 
     What speaks may be the backdoor in part; more than two cost clean error (docs/repair.md).
     """
-    others = [
-        (suspicion, t) for suspicion, t in seen if suspicion is not None and t is not speaking
-    ]
-    suspicion, trigger = min(others, key=lambda one: one[0], default=(math.inf, None))
-    return trigger if suspicion <= _ALSO else None
+    others = {
+        search: (suspicion, trigger)
+        for search, suspicion, trigger in seen
+        if suspicion is not None and trigger is not speaking
+    }
+    lowest, trigger = min(others.values(), key=lambda one: one[0], default=(math.inf, None))
+    if lowest <= _ALSO:
+        return trigger
+    least = usual and usual.least({search: suspicion for search, (suspicion, _) in others.items()})
+    return others[least[0]][1] if least and least[1] <= _UNUSUAL else None
 
 
 def _places(subject: Subject) -> tuple[Verdict, PlaceResult, int]:
