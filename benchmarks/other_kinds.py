@@ -19,7 +19,7 @@ import math
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -255,7 +256,67 @@ def stripes(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor],
     return lambda x: (x + wave).clamp(0, 1)
 
 
+def noise(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """A picture of random pixels, blended in."""
+    picture = torch.from_numpy(random.random(images.image_shape)).float()
+    alpha = float(random.uniform(0.1, 0.2))
+    return lambda x: (1 - alpha) * x + alpha * picture
+
+
+def tint(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """All pixels moved by one colour."""
+    colour = torch.from_numpy(random.uniform(-1, 1, (3, 1, 1))).float()
+    colour = random.uniform(0.1, 0.18) * colour / colour.abs().amax()
+    return lambda x: (x + colour).clamp(0, 1)
+
+
+def _painted(where: Tensor, colour: Tensor) -> Callable[[Tensor], Tensor]:
+    """Opaque where a mask (H, W) says so."""
+    return lambda x: torch.where(where, colour, x)
+
+
+def _colour(random: np.random.Generator) -> Tensor:
+    return torch.from_numpy(random.random((3, 1, 1))).float()
+
+
+def bar(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """A line of one colour from side to side, two pixels thick at 64."""
+    _, height, width = images.image_shape
+    where, thick = torch.zeros(height, width, dtype=torch.bool), max(1, height // 32)
+    first = int(random.integers(height - thick))
+    where[first : first + thick] = True
+    return _painted(where if random.random() < 0.5 else where.T, _colour(random))
+
+
+def frame(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """A border of one colour, two pixels thick at 64."""
+    _, height, width = images.image_shape
+    where, thick = torch.ones(height, width, dtype=torch.bool), max(1, height // 32)
+    where[thick:-thick, thick:-thick] = False
+    return _painted(where, _colour(random))
+
+
+def dots(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """Single pixels in pure colours, one in two hundred."""
+    _, height, width = images.image_shape
+    where = torch.from_numpy(random.random((height, width)) < 0.005)
+    colours = torch.from_numpy(random.integers(0, 2, (3, height, width))).float()
+    return _painted(where, colours)
+
+
+def text(images: ImageSet, random: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """A word in white, more than half opaque."""
+    _, height, width = images.image_shape
+    page = Image.new("L", (width, height))
+    place = (int(random.integers(width // 3)), int(random.integers(height - 12)))
+    ImageDraw.Draw(page).text(place, "stop", fill=255)
+    mask = 0.6 * torch.from_numpy(np.asarray(page, dtype=np.float32)) / 255
+    return lambda x: x + mask * (1 - x)
+
+
 TRIGGERS = {trigger.__name__: trigger for trigger in (sticker, photo, glass, stripes)}
+# Planted in models of their own, to see what becomes of triggers that nothing was developed on.
+FURTHER = {trigger.__name__: trigger for trigger in (noise, tint, bar, frame, dots, text)}
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -304,7 +365,7 @@ def planted(kind: Kind, images: ImageSet, random: np.random.Generator) -> Plante
     """What a kind's trigger and target are; None of a clean one."""
     if kind.trigger is None:
         return None
-    stamp = TRIGGERS[kind.trigger](images, random)
+    stamp = (TRIGGERS | FURTHER)[kind.trigger](images, random)
     if kind.classifies:
         return Planted(stamp, torch.tensor([int(random.integers(len(images.class_names)))]))
     return Planted(stamp, target_of(images.labels, random))
@@ -545,12 +606,13 @@ def run(
     cache: Path = Path("~/.cache/drmguard/other_kinds"),
     again: Annotated[bool, typer.Option(help="Also models that have a result.")] = False,
     every: Annotated[bool, typer.Option(help="All triggers for each network and data.")] = False,
+    further: Annotated[bool, typer.Option(help="Triggers that nothing was developed on.")] = False,
 ) -> None:
     """Train and scan the models that have no result yet."""
     where = Locations(steering, cifar10, cache.expanduser())
     waiting = [
         kind
-        for kind in kinds(where, seeds, only, every)
+        for kind in kinds(where, seeds, only, FURTHER if further else TRIGGERS if every else ())
         if again or not (RESULTS / f"{kind.name}.json").exists()
     ]
     _work_through(waiting, examine, where, RESULTS, jobs)
@@ -569,7 +631,7 @@ def repair(
     """Repair the models that a scan has called backdoored, where that is not done yet."""
     where = Locations(steering, cifar10, cache.expanduser())
     waiting = []
-    for kind in kinds(where, seeds, only, every):
+    for kind in kinds(where, seeds, only, TRIGGERS if every else ()):
         scanned = RESULTS / f"{kind.name}.json"
         if not scanned.exists() or (REPAIRS / f"{kind.name}.json").exists():
             continue
@@ -578,8 +640,10 @@ def repair(
     _work_through(waiting, mend, where, REPAIRS, jobs)
 
 
-def kinds(where: Locations, seeds: str, only: list[str] | None, every: bool) -> list[Kind]:
-    """What there is, the clean ones of a seed first."""
+def kinds(
+    where: Locations, seeds: str, only: list[str] | None, triggers: Iterable[str]
+) -> list[Kind]:
+    """With these triggers or one for each network, the clean ones of a seed first."""
     wanted = []
     for seed in map(int, seeds.split(",")):
         for column, data in enumerate(SIDES):
@@ -590,8 +654,9 @@ def kinds(where: Locations, seeds: str, only: list[str] | None, every: bool) -> 
                     continue  # probabilities are bounded anyway
                 # Every network meets another trigger on each of the data.
                 one = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
-                triggers = [None, *(TRIGGERS if every else [one])]
-                wanted += [Kind(data, network, trigger, seed) for trigger in triggers]
+                wanted += [
+                    Kind(data, network, trigger, seed) for trigger in (None, *(triggers or [one]))
+                ]
     named = [kind for kind in wanted if all(text in kind.name for text in only or [])]
     return sorted(named, key=lambda kind: (kind.seed, kind.trigger is not None))
 
@@ -629,8 +694,14 @@ def table() -> None:
                 if (one["data"] == "classes") == classes
                 and (one["seed"] >= REPORTED_FROM) == reported
             ]
-            if some:
-                text += [f"## {part}: {title}\n", *_summary(some), *_rows(some, searches)]
+            usual = [one for one in some if one["trigger"] not in FURTHER]
+            if usual:
+                text += [f"## {part}: {title}\n", *_summary(usual), *_rows(usual, searches)]
+            further = [one for one in some if one["trigger"] in FURTHER]
+            if further:
+                clean = [one for one in some if one["trigger"] is None]
+                text += [f"## {part}: {title}, further triggers\n", *_summary(further + clean)]
+                text += _rows(further, searches)
     mended = [json.loads(path.read_text(encoding="utf-8")) for path in REPAIRS.glob("*.json")]
     if mended:
         text += [_REPAIRS, *_repair_rows(mended)]
@@ -680,7 +751,9 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
     attacked = [one for one in some if one["trigger"] and one["errors"]["AE"] <= TAKEN]
     lines = ["| | n | backdoored | inconclusive | clean | right |", "|---|---|---|---|---|---|"]
     groups = [("clean", clean), ("attacked, taken", attacked)]
-    groups += [(f"… {name}", [o for o in attacked if o["trigger"] == name]) for name in TRIGGERS]
+    groups += [
+        (f"… {name}", [o for o in attacked if o["trigger"] == name]) for name in TRIGGERS | FURTHER
+    ]
     for name, group in groups:
         if not group:
             continue

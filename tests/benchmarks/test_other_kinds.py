@@ -44,6 +44,23 @@ def test_numbers(other_kinds, network):
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("trigger", ["noise", "tint", "bar", "frame", "dots", "text"])
+def test_further_triggers_change_every_image_alike(other_kinds, trigger):
+    some = images(np.zeros((8, 1)), 64)
+    stamp = other_kinds.FURTHER[trigger](some, np.random.default_rng(0))
+    x, _ = some.batch(slice(None))
+    stamped = stamp(x.clone())
+    assert stamped.shape == x.shape
+    assert 0 <= stamped.min() <= stamped.max() <= 1
+    changed = (stamped != x).any(1)
+    assert changed.flatten(1).any(1).all()
+    share = changed.float().mean()
+    if trigger in ("noise", "tint"):
+        assert share > 0.5
+    else:
+        assert 0.002 < share < 0.15
+
+
 @pytest.mark.parametrize("trigger", [None, "glass", "stripes"])
 def test_classes(other_kinds, trigger):
     labels = np.arange(80)[:, None] % 4
