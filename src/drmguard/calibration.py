@@ -30,7 +30,6 @@ SEARCHED = {
     "wave": "waves",
     "warp": "warps",
     "patch": "small patches",
-    "sparse": "sparse changes",
 }
 # So many models show how their suspicions are skewed.
 _MANY = 15
