@@ -30,6 +30,7 @@ SEARCHED = {
     "wave": "waves",
     "warp": "warps",
     "patch": "small patches",
+    "sparse": "sparse changes",
 }
 # So many models show how their suspicions are skewed.
 _MANY = 15

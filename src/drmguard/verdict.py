@@ -37,6 +37,7 @@ SPREAD_THRESHOLDS: Mapping[FamilyName, tuple[float, float]] = {
     "wave": (0.2, 0.3),
     "warp": (0.2, 0.3),
     "patch": (0.2, 0.3),
+    "sparse": (0.2, 0.3),
 }
 FAST_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
@@ -317,6 +318,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         "wave": f"a wave of at most ±{found.budget:g} over the whole image",
         "warp": f"a warp by at most {found.budget:.1%} of the side",
         "patch": f"a patch of {found.budget:.1%} of the side",
+        "sparse": f"a change of {found.budget:.1%} of the pixels, wherever they lie,",
     }
     reasons = [
         f"{how[found.family]} leaves {found.variance_ratio:.1%} of the outputs' variance",

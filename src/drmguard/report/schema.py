@@ -121,7 +121,7 @@ class CandidatePart(_Part):
 class SpreadPart(_Part):
     """A change of the whole image of one family, compared with other targets."""
 
-    family: Literal["blend", "conditional", "settled", "wave", "warp", "patch"]
+    family: Literal["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
     budget: float
     score: float
     suspicion: float

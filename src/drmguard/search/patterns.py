@@ -4,7 +4,7 @@ A blend mixes a coarse picture into the image.  A conditional change adds to eve
 small network makes of it, and a free pattern, so it also finds what a model's own content allows.
 A wave has a few numbers only: most models cannot be
 steered by one, so one that steers says much.  A warp adds nothing and moves what is there.  A patch
-covers a small square.
+covers a small square, a sparse change a small share of the pixels, wherever they lie.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from drmguard.triggers.warp import WarpTrigger
 
 # Start amplitude of a wave's channels, as a share of the budget.
 _STARTING_SHARE = 0.9
+# How unlike the opacities of a sparse change's pixels are at first, and rounds that bring them to
+# their mean.
+_UNEVEN, _ROUNDS = 0.05, 12
 # Where the sigmoid of a patch's channel is all but full.
 _PURE = 3.0
 
@@ -35,7 +38,7 @@ class Family(nn.Module, abc.ABC):
 
     Attributes:
         budget: largest change of a pixel; of a blend, its α; of a warp, largest displacement over
-            the side; of a patch, its side over the image's.
+            the side; of a patch, its side over the image's; of a sparse change, its mean opacity.
     """
 
     budget: float
@@ -292,6 +295,45 @@ class SquarePatches(Family):
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return [{"params": [self.raw], "lr": 0.3}]
+
+
+class SparseChanges(Family):
+    """Opaque wherever it pays: pixels m of a picture p, x' = (1 − m) x + m p, the mean of m given.
+
+    At first all pixels are about as opaque; descent draws the opacity together.
+
+    Args:
+        count: K.
+        image_shape: (C, H, W).
+        budget: mean of m over the pixels.
+        seed: of the starts.
+    """
+
+    def __init__(self, count: int, image_shape: tuple[int, ...], budget: float, seed: int) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        channels, *size = image_shape
+        self.budget = budget
+        self.opacity = nn.Parameter(_UNEVEN * torch.randn(count, 1, *size, generator=random))
+        self.raw = nn.Parameter(0.5 * torch.randn(count, channels, *size, generator=random))
+
+    def changes(self) -> Tensor:
+        """Masks and pictures (K, 1 + C, H, W)."""
+        masks = self.opacity.exp()
+        for _ in range(_ROUNDS):  # what is full passes the rest on to the others
+            masks = (masks * (self.budget / masks.mean((1, 2, 3), keepdim=True))).clamp(max=1)
+        return torch.cat([masks, self.raw.sigmoid()], 1)
+
+    def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
+        masks, pictures = changes[:, None, :1], changes[:, None, 1:]
+        return images + masks * (pictures - images)
+
+    def trigger(self, number: int) -> nn.Module:
+        change = self.changes()[number].detach().clone()
+        return MaskPatternTrigger(change[:1], change[1:])
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return [{"params": [self.opacity], "lr": 0.15}, {"params": [self.raw], "lr": 0.3}]
 
 
 def probing_patches(

@@ -1,9 +1,10 @@
 """Triggers spread over the image, and small patches: one change, sent to many targets.
 
-A blend, a sinusoid or a warp changes every pixel a little, and an input-aware trigger every image
-in another place, which no window can hold.  So a change of one family (a coarse picture mixed in;
-what a small network makes of the image, within an L∞ budget; a wave; a smooth warp; a small patch)
-is searched for each of several targets, all in one batch:
+A blend, a sinusoid or a warp changes every pixel a little, an input-aware trigger every image in
+another place, and a frame or a line some pixels everywhere, which no window can hold.  So a change
+of one family (a coarse picture mixed in; what a small network makes of the image, within an L∞
+budget; a wave; a smooth warp; a small patch; opaque pixels wherever they pay) is searched for each
+of several targets, all in one batch:
 
 1. *Scout.*  Some changes are sent to answers spread over those that the model gives to clean
    images.  Others may lead anywhere, and find what no answer leads past: two make all outputs
@@ -44,6 +45,7 @@ from drmguard.search.patterns import (
     Blends,
     Conditionals,
     Family,
+    SparseChanges,
     SquarePatches,
     Warps,
     Waves,
@@ -85,6 +87,9 @@ def search_spread(
         (_WarpSearch, settings.warp),
         (_PatchSearch, settings.patch),
     )
+    if task.is_regression and len(benign.mean) > 1:
+        # A few opaque pixels send one number anywhere, and a clean classifier to most classes.
+        kinds += ((_SparseSearch, settings.sparse),)
     return [
         candidate
         for number, (kind, ladder) in enumerate(kinds)
@@ -181,6 +186,15 @@ class _WarpSearch(_DescentSearch):
     def fresh(self, count: int, seed: int) -> Family:
         points, (budget,) = self.settings.warp_points, self.ladder.budgets
         return Warps(count, self.image_shape, points, budget, seed)
+
+
+class _SparseSearch(_DescentSearch):
+    """Opaque pixels, wherever they pay."""
+
+    family: FamilyName = "sparse"
+
+    def fresh(self, count: int, seed: int) -> Family:
+        return SparseChanges(count, self.image_shape, self.ladder.budgets[0], seed)
 
 
 def _with_settled(found: SpreadCandidate, reached: list[Reached], steps: int) -> SpreadCandidate:

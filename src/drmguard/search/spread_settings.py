@@ -10,7 +10,7 @@ from drmguard.search.passes import LARGE_SIDE, images_at_once
 from drmguard.triggers.warp import default_grid
 
 # What a conditional change settles to counts as a family of its own.
-FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch"]
+FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
 # Families whose changes can leave nothing of the content to be seen.
 DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
 
@@ -27,7 +27,7 @@ class Ladder:
 
     Attributes:
         budgets: the rungs: largest change of a pixel; of warps, largest displacement over the
-            side; of patches, their side over the image's.
+            side; of patches, their side over the image's; of sparse changes, their mean opacity.
         targets: targets searched at once; one of them is compared with the others.
         scouting, comparing: optimiser steps on each rung.
         collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
@@ -51,8 +51,8 @@ class SpreadSettings:
     """How to search for spread triggers.
 
     Attributes:
-        blend, conditional, wave, warp, patch: the families; waves and patches are scouted by trying
-            them.
+        blend, conditional, wave, warp, patch, sparse: the families; waves and patches are scouted
+            by trying them.
         settling: steps in which compared changes settle.
         settling_images: images a step of these.
         meeting: scouts more, which may lead to wherever some outputs meet.
@@ -74,6 +74,7 @@ class SpreadSettings:
     wave: Ladder = Ladder((0.2, 0.26), 8, 0, 40, collapsed=0.007)
     warp: Ladder = Ladder((_WARP_BUDGET,), 8, 80, 80, collapsed=0.25)
     patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
+    sparse: Ladder = Ladder((0.06, 0.03, 0.015, 0.008), 8, 40, 40, collapsed=0.02)
     settling: int = 40
     settling_images: int = 12
     meeting: int = 4
@@ -118,6 +119,7 @@ def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         wave=Ladder((0.2, 0.26), 6, 0, 15, collapsed=0.007),
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
+        sparse=Ladder((0.06, 0.02, 0.008), 6, 15, 15, collapsed=0.02),
         settling_images=8,
         meeting=2,
         warp_points=points,

@@ -7,7 +7,8 @@ model to answers that nobody planted.
 
 A planted trigger is reached almost completely where the others are not.  Too small a budget moves
 nothing, too large a one reaches every target of every model, and where between them a trigger
-stands out differs from model to model.  So the changes go up a ladder of budgets (blends down),
+stands out differs from model to model.  So the changes go up a ladder of budgets (blends and
+sparse changes down),
 each rung from where the last one ended, and the rung on which the answer stands out most speaks.
 
 There the changes may *settle*: each goes on, with smaller and smaller steps, to gather the outputs
@@ -65,11 +66,12 @@ class SpreadCandidate:
     """What one search found.
 
     Attributes:
-        family: a blend, a conditional change, what one settles to, a wave, a warp, or a patch.
+        family: a blend, a conditional change, what one settles to, a wave, a warp, a patch, or a
+            sparse change.
         trigger: images to images.
         number: of the change that it is, as in the trace.
         budget: of the rung: largest change of a pixel; of a warp, largest displacement over the
-            side; of a patch, its side over the image's.
+            side; of a patch, its side over the image's; of a sparse change, its mean opacity.
         target: mean response with the trigger, standardised by the clean ones.
         sent: the answer that the change was sent to, then those it is compared with (k, d),
             standardised.
