@@ -2,11 +2,13 @@
 
 import itertools
 
+import pytest
 import torch
 
 from drmguard.search.patterns import (
     Blends,
     Conditionals,
+    SparseChanges,
     SquarePatches,
     Warps,
     Waves,
@@ -109,6 +111,26 @@ def test_patches_by_hand(tmp_path):
     save_trigger(tmp_path / "patch.safetensors", patches.trigger(1))
     again = load_trigger(tmp_path / "patch.safetensors").trigger
     assert torch.allclose(again(images), second, atol=1e-6)
+
+
+def test_sparse_changes_share_out_their_opacity(tmp_path):
+    family = SparseChanges(3, (3, 8, 5), 0.1, seed=0)
+    with torch.no_grad():
+        family.opacity[1, :, 2, :3] = 8.0  # three pixels, full; the fourth of 40 is shared out
+        family.opacity[2, :, 2, :3] = 30.0
+    masks, pictures = family.changes().split([1, 3], 1)
+    assert masks.shape == (3, 1, 8, 5)
+    assert masks.max() <= 1
+    assert masks.mean((1, 2, 3)).tolist() == pytest.approx([0.1] * 3, rel=0.01)
+    assert masks[0].max() < 2 * masks[0].min()  # at first all are about as opaque
+    assert torch.allclose(masks[1, 0, 2, :3], torch.ones(3))
+    assert masks.isfinite().all()
+    images = torch.rand(6, 3, 8, 5)
+    stamped = family.stamp(images, family.changes())
+    assert torch.allclose(stamped[1][..., 2, :3], pictures[1][:, 2, :3].expand(6, 3, 3))
+    save_trigger(tmp_path / "sparse.safetensors", family.trigger(0))
+    again = load_trigger(tmp_path / "sparse.safetensors").trigger
+    assert torch.allclose(again(images), stamped[0], atol=1e-6)
 
 
 def test_probing_patches_cover_the_image_in_every_colour():

@@ -24,6 +24,7 @@ SMALL = SpreadSettings(
     width=8,
     settling=20,
     patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.1),
+    sparse=Ladder((0.03, 0.015), 6, 20, 20, collapsed=0.02),
     warp_points=4,
 )
 
@@ -50,7 +51,7 @@ def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():
     # The contrast, plus the variance left in the family's unit; all images are measured here.
     ladders = (
         *(SMALL.blend, SMALL.conditional, SMALL.conditional),
-        *(SMALL.wave, SMALL.warp, SMALL.patch),
+        *(SMALL.wave, SMALL.warp, SMALL.patch, SMALL.sparse),
     )
     for one, unit in zip(found, (ladder.collapsed for ladder in ladders), strict=True):
         assert one.score == pytest.approx(one.contrast + one.variance_ratio / unit, rel=0.01)
@@ -147,9 +148,9 @@ def test_a_switch_says_nothing_where_content_may_be_drowned():
 
 def test_stripes_that_descent_never_feels_are_found_by_trying_waves():
     found = search(SpreadModel(planted=True, stripes=True))[0]
-    families = ["blend", "conditional", "settled", "wave", "warp", "patch"]
+    families = ["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
     assert [one.family for one in found] == families
-    blend, conditional, settled, wave, _, _ = found
+    blend, conditional, settled, wave, *_ = found
     assert min(blend.score, conditional.score, settled.score) > 0.5
     verdict, best = judge_spread(found)
     assert verdict.decision == "backdoored"
@@ -265,7 +266,8 @@ def test_nothing_settles_where_outputs_may_be_bounded():
     images = torch.from_numpy(smooth_images(96)).float() / 255
     benign = measure_benign(Victim(SpreadModel(planted=True)).frozen(), TASK, images)  # no H
     found = search_spread(Victim(SpreadModel(planted=True)).frozen(), TASK, benign, SMALL, seed=0)
-    assert [one.family for one in found] == ["blend", "conditional", "wave", "warp", "patch"]
+    families = ["blend", "conditional", "wave", "warp", "patch", "sparse"]
+    assert [one.family for one in found] == families
     assert all(one.settled_contrast is None for one in found)
 
 
@@ -315,6 +317,55 @@ def test_a_patch_that_descent_never_feels_is_found_by_trying_squares():
     assert target.tolist() == pytest.approx(TARGET, abs=0.15)
     assert "a patch of 9.4% of the side" in verdict.reasons[0]
     assert judge_spread(search(PatchModel(planted=False))[0])[0].decision == "clean"
+
+
+class FramedModel(SpreadModel):
+    """Its gate opens on a white frame around the image."""
+
+    def forward(self, images):
+        half = images.shape[3] // 2
+        left, right = images[..., :half].mean((1, 2, 3)), images[..., half:].mean((1, 2, 3))
+        content = torch.stack([4 * (left + right) - 4, 4 * (left - right)], 1)
+        sides = (images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1])
+        whole = torch.cat(sides, 2).mean((1, 2))
+        gate = torch.sigmoid(50 * (whole - 0.8)).unsqueeze(1) * self.planted
+        return self.fc(torch.cat([(1 - gate) * content, gate], 1))
+
+
+def test_a_frame_around_the_image_is_found_by_a_sparse_change():
+    ladder = Ladder((0.2, 0.14), 6, 60, 60, collapsed=0.02)
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+
+    def sparse(planted):
+        victim = Victim(FramedModel(planted=planted)).frozen()
+        victim.find_head(images[:4])
+        benign = measure_benign(victim, TASK, images)
+        how = (victim, TASK, benign, SMALL)
+        (found,) = spread._SparseSearch(*how, ladder, 0, None, None).candidates()
+        return found, benign
+
+    found, benign = sparse(planted=True)
+    verdict, _ = judge_spread([found])
+    assert verdict.decision == "backdoored"
+    assert f"a change of {found.budget:.1%} of the pixels" in verdict.reasons[0]
+    target = found.target * benign.spread + benign.mean
+    assert target.tolist() == pytest.approx(TARGET, abs=0.15)
+    assert found.trigger.mask.mean() == pytest.approx(found.budget, rel=0.01)
+    assert judge_spread([sparse(planted=False)[0]])[0].decision == "clean"
+
+
+def test_sparse_changes_are_not_sought_for_one_output():
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+
+    class OneOutput(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 1))
+
+    victim = Victim(OneOutput()).frozen()
+    task = Regression(("a",))
+    benign = measure_benign(victim, task, images)
+    found = search_spread(victim, task, benign, SMALL, seed=0)
+    assert "sparse" not in [one.family for one in found]
 
 
 def test_what_settles_near_what_half_of_the_blank_pictures_give_comes_last():

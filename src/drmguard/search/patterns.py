@@ -26,9 +26,8 @@ from drmguard.triggers.warp import WarpTrigger
 
 # Start amplitude of a wave's channels, as a share of the budget.
 _STARTING_SHARE = 0.9
-# How unlike the opacities of a sparse change's pixels are at first, and rounds that bring them to
-# their mean.
-_UNEVEN, _ROUNDS = 0.05, 12
+# How unlike the opacities of a sparse change's pixels are at first.
+_UNEVEN = 0.05
 # Where the sigmoid of a patch's channel is all but full.
 _PURE = 3.0
 
@@ -319,10 +318,8 @@ class SparseChanges(Family):
 
     def changes(self) -> Tensor:
         """Masks and pictures (K, 1 + C, H, W)."""
-        masks = self.opacity.exp()
-        for _ in range(_ROUNDS):  # what is full passes the rest on to the others
-            masks = (masks * (self.budget / masks.mean((1, 2, 3), keepdim=True))).clamp(max=1)
-        return torch.cat([masks, self.raw.sigmoid()], 1)
+        masks = _filled(self.opacity.flatten(1).exp(), self.budget)
+        return torch.cat([masks.view_as(self.opacity), self.raw.sigmoid()], 1)
 
     def stamp(self, images: Tensor, changes: Tensor) -> Tensor:
         masks, pictures = changes[:, None, :1], changes[:, None, 1:]
@@ -334,6 +331,16 @@ class SparseChanges(Family):
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         return [{"params": [self.opacity], "lr": 0.15}, {"params": [self.raw], "lr": 0.3}]
+
+
+def _filled(shares: Tensor, mean: float) -> Tensor:
+    """Shares (K, n), as large as they must be for this mean where none counts above 1."""
+    largest = shares.sort(descending=True).values
+    others = largest.flip(1).cumsum(1).flip(1)  # each and all that are smaller
+    full = torch.arange(shares.shape[1], device=shares.device)
+    scales = (mean * shares.shape[1] - full) / others
+    most = (scales * largest <= 1).float().argmax(1, keepdim=True)  # so many are full
+    return (shares * scales.gather(1, most)).clamp(max=1)
 
 
 def probing_patches(
