@@ -72,7 +72,7 @@ def test_json_comes_back_through_its_schema(report):
 
 def test_every_search_stands_beside_what_it_gives_for_clean_models(report, page):
     searches = report.content.calibration.searches
-    families = {"blend", "conditional", "settled", "wave", "warp", "patch"}
+    families = {"blend", "conditional", "settled", "wave", "warp", "patch", "sparse"}
     assert set(searches) == {"places", *families}
     least = min(one.deviations for one in searches.values())
     assert math.exp(least) == pytest.approx(report.content.calibration.standing)
