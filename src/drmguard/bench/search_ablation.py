@@ -31,7 +31,7 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
     """A table's lines: a row for each choice of searches, of the data with enough clean models."""
     scans = [r for r in scans if (r.cell.method, r.cell.settings) == ("auto", {})]
     all_searches = _usually_there(scans)
-    scans = [r for r in scans if set(all_searches) <= part_scores(r.measured).keys()]
+    scans = [r for r in scans if all(_complete(r, search) for search in all_searches)]
     groups = {
         name: rows
         for (name,), rows in sorted(grouped(scans, lambda cell: (cell.model.data.name,)).items())
@@ -59,8 +59,14 @@ def _usually_there(scans: Sequence[Result]) -> tuple[str, ...]:
     return tuple(
         search
         for search in SEARCHES
-        if 2 * sum(search in part_scores(scan.measured) for scan in scans) > len(scans)
+        if 2 * sum(_complete(scan, search) for scan in scans) > len(scans)
     )
+
+
+def _complete(scan: Result, search: str) -> bool:
+    """Whether a scan has a search, or its model is not searched so."""
+    one_output = len(scan.measured.get("target", ())) == 1
+    return search in part_scores(scan.measured) or (search == "sparse" and one_output)
 
 
 def _null_of(searches: Sequence[str]) -> Null:
@@ -95,6 +101,8 @@ def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str
 
     assert null.usual is not None
     attacked, clean = standings(rows, searches, null.usual)
+    if not attacked or not clean:
+        return "–"
     found, flagged = (
         f"{sum(null.p_value(value) <= _ALPHA for value in side)} of {len(side)}"
         for side in (attacked, clean)

@@ -76,20 +76,24 @@ been seen, though, when the search was last changed (patches tried all over the 
 .3 on, waves tried nearly whole, weight given to switches, wider warps; scouts that meet, for head
 pose's Input-Aware 26). No choice was made on those of seed 28.
 Many were trained again on another processor, which gives other weights. Scanned with the code of
-today: what has a score in the column *settled* (on steering all but Clean Label, WaNet and
-Input-Aware of seeds 25 and 26; gaze's clean models, four of head pose's). Blends 26 and 27 on
-steering had been lost by settling, which led to the weight that it has now. Of the rest, scanned
-with scouts that meet: head pose's other clean models, its Input-Aware, BadNets and Blend 27, and
-gaze's BadNets and SIG of seeds 22, 25 and 26 and Blend 25; but BadNets 26 did not take when it was
-trained again (AE 29.6°; called clean), and its row is of before. Head pose's other attacked models
-of seeds 22 to 24 were scanned before scouts could lead to wherever some outputs meet; what is left
-also before warps of up to .09 of the side were searched (but WaNet of seeds 22 to 24), and gaze's
-other BadNets and SIG, its Blend 26 and 27, and of seeds 25 to 27 SIG on head pose and WaNet before
-switches had weight.
+today but for sparse changes: what has a score in the column *settled* (on steering all but Clean
+Label, WaNet and Input-Aware of seeds 25 and 26; gaze's clean models and most of seeds 22 to 24,
+four of head pose's clean ones). What has one in the column *sparse* was searched for these by
+itself, on the same weights but of six clean models on head pose, which were trained again for it.
+Blends 26 and 27 on steering had been lost by settling, which led to the weight that it has now. Of
+the rest, scanned with scouts that meet: head pose's other clean models, its Input-Aware, BadNets
+and Blend 27, and gaze's BadNets and SIG of seeds 25 and 26 and Blend 25; but BadNets 26 did not
+take when it was trained again (AE 29.6°; called clean), and its row is of before. Head pose's other
+attacked models of seeds 22 to 24 were scanned before scouts could lead to wherever some outputs
+meet; what is left also before warps of up to .09 of the side were searched (but WaNet of seeds 22
+to 24), and gaze's other BadNets and SIG, its Blend 26 and 27, and of seeds 25 to 27 SIG on head
+pose and WaNet before switches had weight.
 All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural
 Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
-Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor.
+Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and for a
+part of gaze there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without
+the attention map), in its fast recipe.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
@@ -98,9 +102,9 @@ What thresholds and settings were chosen on, and what is therefore no measure of
 `development`). Of the clean ones blends, conditional changes and warps were searched again by
 themselves when scouts came that may lead to wherever some outputs meet, blends and conditional
 changes once more when these were followed until they settle (of those that steer again when that
-changed what a switch counts), which gives what a whole scan does (on weights that were trained
-again); seconds and passes are of the scans before. Seeds 44 and 45 were trained with heavy
-augmentation.
+changed what a switch counts), and those of more than one output for sparse changes, which gives
+what a whole scan does (on weights that were trained again);
+seconds and passes are of the scans before. Seeds 44 and 45 were trained with heavy augmentation.
 Written by `drmguard bench run development` and `drmguard bench tables`.
 """
 _HARD = """# What is hard to tell
