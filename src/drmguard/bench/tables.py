@@ -78,8 +78,9 @@ pose's Input-Aware 26). No choice was made on those of seed 28.
 Many were trained again on another processor, which gives other weights. Scanned with the code of
 today but for sparse changes: what has a score in the column *settled* (on steering all but Clean
 Label, WaNet and Input-Aware of seeds 25 and 26; gaze's clean models and most of seeds 22 to 24,
-four of head pose's clean ones). What has one in the column *sparse* was searched for these by
-itself, on the same weights but of six clean models on head pose, which were trained again for it.
+four of head pose's clean ones and its BadNets of seeds 22 to 24). What has one in the column
+*sparse* was searched for these by itself (head pose's BadNets and gaze's WaNet 23 in whole scans),
+on the same weights but of six clean models on head pose, which were trained again for it.
 Blends 26 and 27 on steering had been lost by settling, which led to the weight that it has now. Of
 the rest, scanned with scouts that meet: head pose's other clean models, its Input-Aware, BadNets
 and Blend 27, and gaze's BadNets and SIG of seeds 25 and 26 and Blend 25; but BadNets 26 did not
