@@ -19,7 +19,7 @@ import math
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -641,7 +641,7 @@ def repair(
 
 
 def kinds(
-    where: Locations, seeds: str, only: list[str] | None, triggers: Iterable[str]
+    where: Locations, seeds: str, only: list[str] | None, triggers: Collection[str]
 ) -> list[Kind]:
     """With these triggers or one for each network, the clean ones of a seed first."""
     wanted = []

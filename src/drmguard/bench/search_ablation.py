@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from drmguard.bench.result_groups import SEARCHES, grouped, part_scores
 from drmguard.bench.store import Result
 from drmguard.calibration import SEARCHED, Null
+from drmguard.search.spread_settings import SEVERAL_OUTPUTS
 from drmguard.shipped_null import clean_models
 from drmguard.usual import Usual
 
@@ -66,7 +67,7 @@ def _usually_there(scans: Sequence[Result]) -> tuple[str, ...]:
 def _complete(scan: Result, search: str) -> bool:
     """Whether a scan has a search, or its model is not searched so."""
     one_output = len(scan.measured.get("target", ())) == 1
-    return search in part_scores(scan.measured) or (search == "sparse" and one_output)
+    return search in part_scores(scan.measured) or (one_output and search in SEVERAL_OUTPUTS)
 
 
 def _null_of(searches: Sequence[str]) -> Null:

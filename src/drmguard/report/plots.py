@@ -177,7 +177,7 @@ def spread(content: ReportContent) -> str:
     names = [f"{part.family}\n±{part.budget:g}" for part in content.spread]
     axes.set_xticks(range(len(names)), names)
     axes.set(
-        xlabel="largest change of a pixel; of a blend, its α; of a patch, side; of a warp, shift",
+        xlabel="largest change of a pixel; blend: α; patch: side; warp: shift; sparse: opacity",
         ylabel="left of the way (squared)",
         xlim=(-0.5, len(content.spread) - 0.5),
     )

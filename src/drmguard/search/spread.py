@@ -52,7 +52,12 @@ from drmguard.search.patterns import (
     probing_patches,
     probing_waves,
 )
-from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
+from drmguard.search.spread_settings import (
+    SEVERAL_OUTPUTS,
+    FamilyName,
+    Ladder,
+    SpreadSettings,
+)
 from drmguard.search.switch import NO_SWITCH
 from drmguard.search.target_search import (
     Reached,
@@ -86,13 +91,13 @@ def search_spread(
         (_WaveSearch, settings.wave),
         (_WarpSearch, settings.warp),
         (_PatchSearch, settings.patch),
+        (_SparseSearch, settings.sparse),
     )
-    if task.is_regression and len(benign.mean) > 1:
-        # A few opaque pixels send one number anywhere, and a clean classifier to most classes.
-        kinds += ((_SparseSearch, settings.sparse),)
+    several = task.is_regression and len(benign.mean) > 1
     return [
         candidate
         for number, (kind, ladder) in enumerate(kinds)
+        if several or kind.family not in SEVERAL_OUTPUTS
         for candidate in kind(
             *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
         ).candidates()

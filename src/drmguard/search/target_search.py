@@ -7,9 +7,9 @@ model to answers that nobody planted.
 
 A planted trigger is reached almost completely where the others are not.  Too small a budget moves
 nothing, too large a one reaches every target of every model, and where between them a trigger
-stands out differs from model to model.  So the changes go up a ladder of budgets (blends and
-sparse changes down),
-each rung from where the last one ended, and the rung on which the answer stands out most speaks.
+stands out differs from model to model.  So the changes go up a ladder of budgets (blends and sparse
+changes down), each rung from where the last one ended, and the rung on which the answer stands out
+most speaks.
 
 There the changes may *settle*: each goes on, with smaller and smaller steps, to gather the outputs
 where they are.  Then other answers than a planted one are approached, too, but not as closely.
