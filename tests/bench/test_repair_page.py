@@ -31,7 +31,8 @@ def rows(page, attack):
 
 def test_means_of_ratios_and_every_repair():
     page = repair_page({"zoo": [repaired(22), repaired(23, **{"DAE.after": 10.0})]})
-    mean, *single = rows(page, "blend")
+    asked, mean, *single = rows(page, "blend")
+    assert asked == ["unlearning", "blend", "2 (1.6), 0.9, 1.1 (n 2)"]
     assert mean[3:] == (
         ["2", "1 → 27", "30 → 8", "3 → 3.3", "2", "1.6", "0.9", "1.1", "0.825", "100"]
     )
@@ -47,6 +48,15 @@ def test_what_is_not_known_is_a_dash_and_suites_stand_apart():
     assert single[-2:] == ["1.1", "–"]
     assert page.index("suite `zoo`") < page.index("suite `small`")
     assert "suite `mesa`" not in page
+
+
+def test_what_is_as_asked_for_has_a_tick():
+    good = {"DAE.after": 4.0, "RE.after": 3.1}
+    page = repair_page({"zoo": [repaired(seed, **good) for seed in (22, 23, 24)]})
+    assert rows(page, "blend")[0][2] == "1 (0.8), 0.9, 1.03 ✓"
+    for spoilt in ({"DAE.after": 6.1}, {"AE.after": 26.9}, {"RE.after": 3.16}):
+        page = repair_page({"zoo": [repaired(seed, **(good | spoilt)) for seed in (22, 23, 24)]})
+        assert "✓" not in rows(page, "blend")[0][2]
 
 
 def test_no_page_without_repairs():

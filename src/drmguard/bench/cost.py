@@ -79,5 +79,5 @@ def _rough(cell: Cell) -> tuple[int, float]:
     if cell.method in _PASSES:
         passes = _PASSES[cell.method]
         return passes, passes * _SEARCHED * unit
-    passes = 23_000 if model.data.size >= LARGE_SIDE else 82_000
+    passes = 40_000 if model.data.size >= LARGE_SIDE else 140_000
     return passes, passes * _SEARCHED * unit

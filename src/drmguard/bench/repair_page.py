@@ -49,11 +49,59 @@ def repair_page(done: Mapping[str, Sequence[Result]]) -> str:
     for suite, title in _SUITES.items():
         repairs = [r for r in done.get(suite, ()) if r.cell.work == "repair"]
         if repairs:
-            text.append(f"## {title} (suite `{suite}`)\n")
+            text += [f"## {title} (suite `{suite}`)\n", *_asked_for(repairs)]
         for subject, group in sorted(grouped(repairs, subject_of).items()):
             text += [f"### {title_of(subject)}\n", *_means(group)]
         text += _every_repair(repairs)
     return "\n".join([_INTRODUCTION, *text]).rstrip() + "\n" if text else ""
+
+
+def _asked_for(repairs: Sequence[Result]) -> list[str]:
+    """How each method does on each attack, by data; empty where no clean model is known."""
+    known = [
+        r
+        for r in repairs
+        if r.cell.model.attack and not settings_of(r.cell) and "RE.clean" in r.measured
+    ]
+    if not known:
+        return []
+    subjects = sorted({subject_of(r.cell) for r in known})
+    rows = grouped(known, lambda cell: (cell.method, cell.model.attack, subject_of(cell)))
+    text = [
+        _ASKED_FOR,
+        f"| method | attack | {' | '.join(title_of(subject) for subject in subjects)} |",
+        f"|{'---|' * (2 + len(subjects))}",
+    ]
+    methods = {method for method, *_ in rows}
+    for method in sorted(methods, key=lambda name: (name != "unlearning", name)):
+        for attack in ordered({attack for name, attack, _ in rows if name == method}):
+            cells = (_as_asked(rows.get((method, attack, subject), [])) for subject in subjects)
+            text.append(f"| {method} | {attack} | {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+_ASKED_FOR = """### What was asked for
+
+DAE over the clean model's RE (over its DAE under the same trigger), AE over the clean model's, RE
+over that before; means over three models but where *n* says otherwise, ✓ where all three are as
+asked for.
+"""
+
+
+def _as_asked(some: Sequence[Result]) -> str:
+    if not some:
+        return "–"
+    kept, own, away, clean_error, _ = _mean_ratios(some)
+    if kept is None or away is None or clean_error is None:
+        return "–"
+    met = kept <= _MOST_LEFT and away >= _LEAST_AWAY and clean_error <= _MOST_LOST
+    figures = f"{in_digits(kept)} ({in_digits(own)}), {in_digits(away)}, {in_digits(clean_error)}"
+    number = "" if len(some) == 3 else f" (n {len(some)})"
+    return f"{figures}{number}{' ✓' if met else ''}"
+
+
+# DAE over the clean model's RE, AE over the clean model's, RE over that before.
+_MOST_LEFT, _LEAST_AWAY, _MOST_LOST = 1.5, 0.9, 1.05
 
 
 def _means(group: Sequence[Result]) -> list[str]:
@@ -119,12 +167,16 @@ _RATIOS = (
 
 
 def _ratios(some: Sequence[Result]) -> list[str]:
+    return [in_digits(ratio) for ratio in _mean_ratios(some)]
+
+
+def _mean_ratios(some: Sequence[Result]) -> list[float | None]:
     """Means of each model's own ratios."""
-    shown = []
+    means = []
     for above, below in _RATIOS:
-        pairs = ((r.measured.get(above), r.measured.get(below)) for r in some)
-        shown.append(in_digits(_mean(a / b if a is not None and b else None for a, b in pairs)))
-    return shown
+        pairs = [(r.measured.get(above), r.measured.get(below)) for r in some]
+        means.append(_mean(a / b if a is not None and b else None for a, b in pairs))
+    return means
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
