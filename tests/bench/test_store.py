@@ -39,6 +39,14 @@ def test_a_cell_is_held_by_one_alone(store):
         assert again
 
 
+def test_a_scan_that_was_stopped_is_not_held(store):
+    cell = Cell(work="scan", model=Model(data=DATA, seed=0), method="auto")
+    (store.scan_folder(cell) / "unfinished").mkdir(parents=True)
+    assert not store.holds(cell)
+    (store.scan_folder(cell) / "report.json").touch()
+    assert store.holds(cell)
+
+
 def test_csv_and_parquet_hold_the_same(store, tmp_path):
     pytest.importorskip("duckdb")
     export(store.all(), tmp_path / "all.csv")

@@ -84,7 +84,8 @@ class Store:
         """Whether the cache has what other cells take from this one: its model, or its scan."""
         if cell.work == "train":
             return self.model_path(cell.model).exists()
-        return cell.work != "scan" or self.scan_folder(cell).exists()
+        # The report is what a scan writes last; one that was stopped leaves a folder without.
+        return cell.work != "scan" or (self.scan_folder(cell) / "report.json").exists()
 
     def load(self, cell: Cell) -> Result | None:
         """A cell's result, or None where it has none.
