@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from drmguard.errors import InputError
-from drmguard.models.load import load_model
+from drmguard.models.load import as_loaded, load_model
 from drmguard.models.networks import build_network
 from drmguard.models.safetensors_file import NetworkDescription, describe, save_model
 from drmguard.models.victim import InputFormat
@@ -115,3 +115,8 @@ def test_missing_truncated_and_foreign_files(tmp_path, described):
     foreign.write_bytes(b"")
     with pytest.raises(InputError, match=r"\.onnx is not read"):
         load_model(foreign)
+
+
+def test_a_path_is_no_model():
+    with pytest.raises(InputError, match=r"load_model gives, not 'model\.safetensors'"):
+        as_loaded("model.safetensors")

@@ -116,9 +116,18 @@ def load_model(
 
 
 def as_loaded(model: LoadedModel | Victim | nn.Module) -> LoadedModel:
-    """The model as if it had been loaded; a module takes images in [0, 1] as N×C×H×W."""
+    """The model as if it had been loaded; a module takes images in [0, 1] as N×C×H×W.
+
+    Raises:
+        InputError: it is no model, a path for instance.
+    """
     if isinstance(model, LoadedModel):
         return model
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            "a model is a torch.nn.Module, a Victim or what drmguard.load_model gives, not "
+            f"{model!r}"
+        )
     victim = model if isinstance(model, Victim) else Victim(model)
     return LoadedModel(
         victim=victim,
