@@ -13,8 +13,6 @@ from drmguard.triggers.warp import default_grid
 FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
 # Families whose changes can leave nothing of the content to be seen.
 DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
-# Families that one output is not searched by: a few opaque pixels send it anywhere.
-SEVERAL_OUTPUTS: tuple[FamilyName, ...] = ("sparse",)
 
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
 # lie nearer, by half their distance as well.
@@ -34,6 +32,7 @@ class Ladder:
         scouting, comparing: optimiser steps on each rung.
         collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
             leaves a fraction of it.  Families of few numbers come less near.
+        last_speaks: whether it counts on the last rung alone that an answer stands out.
     """
 
     budgets: tuple[float, ...]
@@ -41,6 +40,7 @@ class Ladder:
     scouting: int
     comparing: int
     collapsed: float
+    last_speaks: bool = False
 
     @property
     def climbs(self) -> bool:
@@ -55,6 +55,7 @@ class SpreadSettings:
     Attributes:
         blend, conditional, wave, warp, patch, sparse: the families; waves and patches are scouted
             by trying them.
+        sparse_alone: sparse changes of a model with one output, which more pixels send anywhere.
         settling: steps in which compared changes settle.
         settling_images: images a step of these.
         meeting: scouts more, which may lead to wherever some outputs meet.
@@ -77,6 +78,7 @@ class SpreadSettings:
     warp: Ladder = Ladder((_WARP_BUDGET,), 8, 80, 80, collapsed=0.25)
     patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
     sparse: Ladder = Ladder((0.06, 0.03, 0.015, 0.008), 8, 40, 40, collapsed=0.02)
+    sparse_alone: Ladder = Ladder((0.03, 0.008, 0.002), 8, 40, 40, collapsed=0.25, last_speaks=True)
     settling: int = 40
     settling_images: int = 12
     meeting: int = 4
@@ -122,6 +124,7 @@ def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
         sparse=Ladder((0.06, 0.02, 0.008), 6, 15, 15, collapsed=0.02),
+        sparse_alone=Ladder((0.03, 0.008, 0.002), 6, 15, 15, collapsed=0.25, last_speaks=True),
         settling_images=8,
         meeting=2,
         warp_points=points,
