@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,8 @@ DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
 # lie nearer, by half their distance as well.
 _WARP_BUDGET, _LARGE_WARP_BUDGET = 0.09, 1 / 16
+# A sparse change of fewer pixels could not hold a planted patch.
+_FEWEST_PIXELS = 8
 # Largest amplitude of waves, and largest displacement of warps, on classifiers.
 _CLASS_WAVE, _CLASS_WARP = 0.135, 0.12
 
@@ -114,7 +117,12 @@ def spread_settings(
 def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     at_once = images_at_once(image_shape)
     if min(image_shape[1:]) < LARGE_SIDE:
-        return SpreadSettings(images_at_once=at_once)
+        settings = SpreadSettings(images_at_once=at_once)
+        first, *lower = settings.sparse_alone.budgets
+        least = _FEWEST_PIXELS / math.prod(image_shape[1:])
+        budgets = (first, *(budget for budget in lower if budget >= least))
+        sparse_alone = dataclasses.replace(settings.sparse_alone, budgets=budgets)
+        return dataclasses.replace(settings, sparse_alone=sparse_alone)
     points = default_grid(min(image_shape[1:]))
     warped = (min(_LARGE_WARP_BUDGET, 0.5 / points),)
     return SpreadSettings(
