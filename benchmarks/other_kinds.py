@@ -731,13 +731,14 @@ photographs all with GroupNorm and all transformers, and steering's *vgg* but th
 photograph; and those of seed 102; of the other clean ones of development blends, conditional
 changes and warps. The rest was scanned before, and but for those with glass with warps of up to a
 sixteenth of the side instead of .09 (.12 on classifiers). Some were trained again
-on another processor, which gives other weights. Sparse changes have been searched in what has a
-score in that column, for development's clean models by themselves. All p-values are under the null
-of today.
+on another processor, which gives other weights. Sparse changes (more than one output) have been
+searched by themselves for development's clean models on gaze, and in what has a score in that
+column. All p-values are under the null of today.
 
 *Further triggers*, a picture of noise, a tint, a line from side to side, a frame, dots and a word,
 have tables of their own, and were planted with seed 200 where an attack takes well; no choice was
-made on these, either (on a network of seed 160, which is not shown, sparse changes were tried).
+made on these, either, but to do without sparse changes of one output, where those that are missed
+stayed so (on networks of seeds 160 and 161, which are not shown, sparse changes were tried).
 """
 _REPAIRS = """## Repairs
 

@@ -157,15 +157,6 @@ def test_near_the_mean_a_score_must_be_lower():
     assert spread_suspicion(near) == pytest.approx(0.05 / 0.36 / 0.12)
 
 
-def test_a_sparse_change_has_another_threshold_where_there_is_one_output():
-    several = spread(0.001, 0.5, family="sparse")
-    alone = dataclasses.replace(several, target=several.target[:1])
-    assert spread_suspicion(several) == pytest.approx(0.5 / 0.2)
-    assert spread_suspicion(alone) == pytest.approx(0.5 / 0.6)
-    decisions = [judge_spread([found])[0].decision for found in (several, alone)]
-    assert decisions == ["clean", "backdoored"]
-
-
 def test_overlapping_places_are_no_null():
     found = result(1.0, [5.0] * 4, 1.0, [5.0] * 3)
     beside = [candidate(5, 0.9 + k / 10) for k in range(3)]

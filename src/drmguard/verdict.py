@@ -39,8 +39,6 @@ SPREAD_THRESHOLDS: Mapping[FamilyName, tuple[float, float]] = {
     "patch": (0.2, 0.3),
     "sparse": (0.2, 0.3),
 }
-# Of one output, where the sparsest change alone speaks.
-SPARSE_ALONE = (0.6, 0.9)
 FAST_SOURCE = "set between the scores of development models; not a calibrated error rate"
 PAPER_SOURCE = "ε = 0.03, the paper's fixed threshold (DRMGuard, 3.4); it is not calibrated"
 # Odds of the median other class over those of the best, and the hits a valid trigger has at least.
@@ -311,7 +309,7 @@ def judge_spread(
 
 def _judge_family(found: SpreadCandidate) -> Verdict:
     """One answer of a planted trigger is reached where others are not."""
-    backdoored_below, clean_above = _spread_thresholds(found)
+    backdoored_below, clean_above = SPREAD_THRESHOLDS[found.family]
     how = {
         "blend": f"a coarse picture mixed into the images at {found.budget:.0%}",
         "conditional": f"a change of at most ±{found.budget:g} that a network makes of each image",
@@ -371,12 +369,7 @@ def _most_by_switch(candidate: SpreadCandidate) -> float:
 
 def spread_suspicion(candidate: SpreadCandidate) -> float:
     """That score over its family's threshold: below 1 is backdoored."""
-    return spread_score(candidate) / _spread_thresholds(candidate)[0]
-
-
-def _spread_thresholds(candidate: SpreadCandidate) -> tuple[float, float]:
-    alone = candidate.family == "sparse" and len(candidate.target) == 1
-    return SPARSE_ALONE if alone else SPREAD_THRESHOLDS[candidate.family]
+    return spread_score(candidate) / SPREAD_THRESHOLDS[candidate.family][0]
 
 
 def rank(decision: Decision, suspicion: float | None) -> tuple[int, float]:

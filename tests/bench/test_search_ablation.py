@@ -43,3 +43,15 @@ def test_searches_that_most_scans_lack_are_left_out_and_scans_that_lack_others()
     rows = dict(line.strip("| ").split(" | ") for line in table)
     assert not any("settled" in row for row in rows)
     assert rows["windows alone"] == "0 of 1, 0 of 11, 0.500"
+
+
+def test_models_of_one_output_are_complete_without_sparse_changes():
+    scores = usual_scores()
+    del scores["sparse"]
+    scans = [scan(seed, "badnets" if seed == 10 else None, dict(scores)) for seed in range(11)]
+    for one in scans:
+        one.measured["target"] = [0.0]
+    table = search_ablation(scans)[3:-1]
+    rows = dict(line.strip("| ").split(" | ") for line in table)
+    assert rows["all"] == "0 of 1, 0 of 10, 0.500"
+    assert rows["sparse changes alone"] == "–"

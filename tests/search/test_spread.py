@@ -354,41 +354,18 @@ def test_a_frame_around_the_image_is_found_by_a_sparse_change():
     assert judge_spread([sparse(planted=False)[0]])[0].decision == "clean"
 
 
-class DottedModel(torch.nn.Module):
-    """One output, how bright the image is; its gate opens on two red pixels."""
-
-    def __init__(self, *, planted):
-        super().__init__()
-        self.fc, self.planted = torch.nn.Linear(2, 1), planted
-        with torch.no_grad():
-            self.fc.weight.copy_(torch.tensor([[1.0, 0.8]]))
-            self.fc.bias.zero_()
-
-    def forward(self, images):
-        red, *others = images[..., [5, 20], [7, 22]].unbind(1)
-        whole = (red - torch.stack(others).amax(0)).mean(1, keepdim=True)
-        gate = torch.sigmoid(12 * (whole - 0.6)) * self.planted
-        content = 8 * images.mean((1, 2, 3)).unsqueeze(1) - 4
-        return self.fc(torch.cat([(1 - gate) * content, gate], 1))
-
-
-def test_of_one_output_the_sparsest_change_alone_says_whether_an_answer_stands_out():
+def test_sparse_changes_are_not_sought_for_one_output():
     images = torch.from_numpy(smooth_images(96)).float() / 255
 
-    def sparse(planted):
-        victim = Victim(DottedModel(planted=planted)).frozen()
-        victim.find_head(images[:4])
-        task = Regression(("a",))
-        *_, found = search_spread(victim, task, measure_benign(victim, task, images), SMALL, seed=0)
-        return found
+    class OneOutput(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 1))
 
-    planted, clean = sparse(planted=True), sparse(planted=False)
-    for found in (planted, clean):
-        assert (found.family, found.budget) == ("sparse", SMALL.sparse_alone.budgets[-1])
-        unit = SMALL.sparse_alone.collapsed
-        assert found.score == pytest.approx(found.contrast + found.variance_ratio / unit, rel=0.01)
-    assert judge_spread([planted])[0].decision == "backdoored"
-    assert judge_spread([clean])[0].decision == "clean"
+    victim = Victim(OneOutput()).frozen()
+    task = Regression(("a",))
+    benign = measure_benign(victim, task, images)
+    found = search_spread(victim, task, benign, SMALL, seed=0)
+    assert "sparse" not in [one.family for one in found]
 
 
 def test_what_settles_near_what_half_of_the_blank_pictures_give_comes_last():

@@ -33,10 +33,3 @@ def test_large_images_take_fewer_passes():
 def test_a_batch_of_settling_images_fits_into_one_pass(side):
     settings = spread_settings((3, side, side))
     assert max(settings.images, settings.settling_images) <= settings.images_at_once
-
-
-@pytest.mark.parametrize(
-    ("side", "budgets"), [(64, (0.03, 0.008, 0.002)), (32, (0.03, 0.008)), (16, (0.03,))]
-)
-def test_no_sparse_change_of_one_output_has_fewer_than_eight_pixels(side, budgets):
-    assert spread_settings((3, side, side)).sparse_alone.budgets == budgets

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from drmguard.bench.result_groups import SEARCHES, grouped, part_scores
 from drmguard.bench.store import Result
 from drmguard.calibration import SEARCHED, Null
+from drmguard.search.spread_settings import SEVERAL_OUTPUTS
 from drmguard.shipped_null import clean_models
 from drmguard.usual import Usual
 
@@ -31,7 +32,7 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
     """A table's lines: a row for each choice of searches, of the data with enough clean models."""
     scans = [r for r in scans if (r.cell.method, r.cell.settings) == ("auto", {})]
     all_searches = _usually_there(scans)
-    scans = [r for r in scans if all(search in part_scores(r.measured) for search in all_searches)]
+    scans = [r for r in scans if all(_complete(r, search) for search in all_searches)]
     groups = {
         name: rows
         for (name,), rows in sorted(grouped(scans, lambda cell: (cell.model.data.name,)).items())
@@ -59,8 +60,14 @@ def _usually_there(scans: Sequence[Result]) -> tuple[str, ...]:
     return tuple(
         search
         for search in SEARCHES
-        if 2 * sum(search in part_scores(scan.measured) for scan in scans) > len(scans)
+        if 2 * sum(_complete(scan, search) for scan in scans) > len(scans)
     )
+
+
+def _complete(scan: Result, search: str) -> bool:
+    """Whether a scan has a search, or its model is not searched so."""
+    one_output = len(scan.measured.get("target", ())) == 1
+    return search in part_scores(scan.measured) or (one_output and search in SEVERAL_OUTPUTS)
 
 
 def _null_of(searches: Sequence[str]) -> Null:

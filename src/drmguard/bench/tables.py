@@ -103,8 +103,8 @@ What thresholds and settings were chosen on, and what is therefore no measure of
 `development`). Of the clean ones blends, conditional changes and warps were searched again by
 themselves when scouts came that may lead to wherever some outputs meet, blends and conditional
 changes once more when these were followed until they settle (of those that steer again when that
-changed what a switch counts), and all for sparse changes, which gives what a whole scan does (on
-weights that were trained again); seconds and passes are of the scans
+changed what a switch counts), and those of more than one output for sparse changes, which gives
+what a whole scan does (on weights that were trained again); seconds and passes are of the scans
 before. Seeds 44 and 45 were trained with heavy augmentation.
 Written by `drmguard bench run development` and `drmguard bench tables`.
 """

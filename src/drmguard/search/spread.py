@@ -52,7 +52,12 @@ from drmguard.search.patterns import (
     probing_patches,
     probing_waves,
 )
-from drmguard.search.spread_settings import FamilyName, Ladder, SpreadSettings
+from drmguard.search.spread_settings import (
+    SEVERAL_OUTPUTS,
+    FamilyName,
+    Ladder,
+    SpreadSettings,
+)
 from drmguard.search.switch import NO_SWITCH
 from drmguard.search.target_search import (
     Reached,
@@ -80,19 +85,19 @@ def search_spread(
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
     """Search with each family in turn, in this order; a candidate each, of the conditional two."""
-    kinds: list[tuple[type[TargetSearch], Ladder]] = [
+    kinds: tuple[tuple[type[TargetSearch], Ladder], ...] = (
         (_BlendSearch, settings.blend),
         (_ConditionalSearch, settings.conditional),
         (_WaveSearch, settings.wave),
         (_WarpSearch, settings.warp),
         (_PatchSearch, settings.patch),
-    ]
-    if task.is_regression:
-        one_output = len(benign.mean) == 1
-        kinds.append((_SparseSearch, settings.sparse_alone if one_output else settings.sparse))
+        (_SparseSearch, settings.sparse),
+    )
+    several = task.is_regression and len(benign.mean) > 1
     return [
         candidate
         for number, (kind, ladder) in enumerate(kinds)
+        if several or kind.family not in SEVERAL_OUTPUTS
         for candidate in kind(
             *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
         ).candidates()

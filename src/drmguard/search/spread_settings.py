@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,12 +13,12 @@ from drmguard.triggers.warp import default_grid
 FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
 # Families whose changes can leave nothing of the content to be seen.
 DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
+# Families that one output is not searched by: a few opaque pixels send it anywhere.
+SEVERAL_OUTPUTS: tuple[FamilyName, ...] = ("sparse",)
 
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
 # lie nearer, by half their distance as well.
 _WARP_BUDGET, _LARGE_WARP_BUDGET = 0.09, 1 / 16
-# A sparse change of fewer pixels could not hold a planted patch.
-_FEWEST_PIXELS = 8
 # Largest amplitude of waves, and largest displacement of warps, on classifiers.
 _CLASS_WAVE, _CLASS_WARP = 0.135, 0.12
 
@@ -35,7 +34,6 @@ class Ladder:
         scouting, comparing: optimiser steps on each rung.
         collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
             leaves a fraction of it.  Families of few numbers come less near.
-        last_speaks: whether it counts on the last rung alone that an answer stands out.
     """
 
     budgets: tuple[float, ...]
@@ -43,7 +41,6 @@ class Ladder:
     scouting: int
     comparing: int
     collapsed: float
-    last_speaks: bool = False
 
     @property
     def climbs(self) -> bool:
@@ -58,7 +55,6 @@ class SpreadSettings:
     Attributes:
         blend, conditional, wave, warp, patch, sparse: the families; waves and patches are scouted
             by trying them.
-        sparse_alone: sparse changes of a model with one output, which more pixels send anywhere.
         settling: steps in which compared changes settle.
         settling_images: images a step of these.
         meeting: scouts more, which may lead to wherever some outputs meet.
@@ -81,7 +77,6 @@ class SpreadSettings:
     warp: Ladder = Ladder((_WARP_BUDGET,), 8, 80, 80, collapsed=0.25)
     patch: Ladder = Ladder((3 / 32,), 8, 0, 40, collapsed=0.05)
     sparse: Ladder = Ladder((0.06, 0.03, 0.015, 0.008), 8, 40, 40, collapsed=0.02)
-    sparse_alone: Ladder = Ladder((0.03, 0.008, 0.002), 8, 40, 40, collapsed=0.25, last_speaks=True)
     settling: int = 40
     settling_images: int = 12
     meeting: int = 4
@@ -117,12 +112,7 @@ def spread_settings(
 def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
     at_once = images_at_once(image_shape)
     if min(image_shape[1:]) < LARGE_SIDE:
-        settings = SpreadSettings(images_at_once=at_once)
-        first, *lower = settings.sparse_alone.budgets
-        least = _FEWEST_PIXELS / math.prod(image_shape[1:])
-        budgets = (first, *(budget for budget in lower if budget >= least))
-        sparse_alone = dataclasses.replace(settings.sparse_alone, budgets=budgets)
-        return dataclasses.replace(settings, sparse_alone=sparse_alone)
+        return SpreadSettings(images_at_once=at_once)
     points = default_grid(min(image_shape[1:]))
     warped = (min(_LARGE_WARP_BUDGET, 0.5 / points),)
     return SpreadSettings(
@@ -132,7 +122,6 @@ def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:
         warp=Ladder(warped, 4, 20, 20, collapsed=0.25),
         patch=Ladder((3 / 32,), 6, 0, 20, collapsed=0.05),
         sparse=Ladder((0.06, 0.02, 0.008), 6, 15, 15, collapsed=0.02),
-        sparse_alone=Ladder((0.03, 0.008, 0.002), 6, 15, 15, collapsed=0.25, last_speaks=True),
         settling_images=8,
         meeting=2,
         warp_points=points,

@@ -322,8 +322,7 @@ class TargetSearch(abc.ABC):
             reached = self._reached(outputs, targets, budget)
             best = min(reached, key=standing_out)
             rungs.append((best, copy.deepcopy(compared.family), outputs.mean(1)))
-        speaking = rungs[-1:] if self.ladder.last_speaks else rungs
-        best, family, answers = min(speaking, key=lambda rung: standing_out(rung[0]))
+        best, family, answers = min(rungs, key=lambda rung: standing_out(rung[0]))
         found = self.measured(best, family.trigger(best.number), trace, self.steps)
         return self.followed(found, family, targets, answers)
 
