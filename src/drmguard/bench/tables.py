@@ -76,24 +76,23 @@ been seen, though, when the search was last changed (patches tried all over the 
 .3 on, waves tried nearly whole, weight given to switches, wider warps; scouts that meet, for head
 pose's Input-Aware 26). No choice was made on those of seed 28.
 Many were trained again on another processor, which gives other weights. Scanned with the code of
-today but for sparse changes: what has a score in the column *settled* (on steering all but Clean
-Label, WaNet and Input-Aware of seeds 25 and 26; gaze's clean models and most of seeds 22 to 24,
-four of head pose's clean ones and its BadNets of seeds 22 to 24). What has one in the column
-*sparse* was searched for these by itself (head pose's BadNets and gaze's WaNet 23 in whole scans),
-on the same weights but of six clean models on head pose, which were trained again for it.
-Blends 26 and 27 on steering had been lost by settling, which led to the weight that it has now. Of
-the rest, scanned with scouts that meet: head pose's other clean models, its Input-Aware, BadNets
-and Blend 27, and gaze's BadNets and SIG of seeds 25 and 26 and Blend 25; but BadNets 26 did not
-take when it was trained again (AE 29.6°; called clean), and its row is of before. Head pose's other
-attacked models of seeds 22 to 24 were scanned before scouts could lead to wherever some outputs
-meet; what is left also before warps of up to .09 of the side were searched (but WaNet of seeds 22
-to 24), and gaze's other BadNets and SIG, its Blend 26 and 27, and of seeds 25 to 27 SIG on head
-pose and WaNet before switches had weight.
+today: what has scores in the columns *settled* and (of more than one output) *sparse*, that is the
+attacked models of seeds 22 to 24, clean ones but six of head pose, gaze's BadNets 25 and 27 and
+WaNet 25 and 26, and on steering all but Clean Label, WaNet and Input-Aware of seeds 25 and 26.
+Sparse changes were searched by themselves for all clean models and, of gaze's seeds 22 to 24, for
+BadNets, Blend, SIG, Input-Aware and WaNet 22, on the same weights but of six clean models on head
+pose, which were trained again for it. Blends 26 and 27 on steering had been lost by settling, which
+led to the weight that it has now. Of the rest, scanned with scouts that meet: head pose's other
+clean models, Input-Aware, BadNets and Blend 27, and gaze's SIG 25 and 26 and Blend 25; but gaze's
+BadNets 26 did not take when it was trained again (AE 29.6°; called clean), and its row is of
+before. What is left was scanned before warps of up to .09 of the side were searched, and gaze's
+BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG of seeds 25 to 27 before switches had
+weight.
 All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural
 Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
-Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and for a
-part of gaze there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without
+Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and gaze
+there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without
 the attention map), in its fast recipe.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
