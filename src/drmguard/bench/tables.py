@@ -83,11 +83,11 @@ Blend 25 and WaNet 25 and 26, and on steering all but Clean Label, WaNet and Inp
 and, of gaze's seeds 22 to 24, for BadNets, Blend, SIG, Input-Aware and WaNet 22, on the same
 weights but of six clean models on head pose, which were trained again for it. Blends 26 and 27 on
 steering had been lost by settling, which led to the weight that it has now. Of the rest, scanned
-with scouts that meet: head pose's other clean models, Input-Aware, BadNets and Blend 27, and gaze's SIG 25 and 26; but gaze's
-BadNets 26 did not take when it was trained again (AE 29.6°; called clean), and its row is of
-before. What is left was scanned before warps of up to .09 of the side were searched, and gaze's
-BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG of seeds 25 to 27 before switches had
-weight.
+with scouts that meet: head pose's other clean models, Input-Aware, BadNets and Blend 27, and gaze's
+SIG 25 and 26; but gaze's BadNets 26 did not take when it was trained again (AE 29.6°; called
+clean), and its row is of before. What is left was scanned before warps of up to .09 of the side
+were searched, and gaze's BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG of seeds 25 to
+27 before switches had weight.
 All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Neural
 Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
