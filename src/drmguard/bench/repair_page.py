@@ -89,8 +89,6 @@ asked for.
 
 
 def _as_asked(some: Sequence[Result]) -> str:
-    if not some:
-        return "–"
     kept, own, away, clean_error, _ = _mean_ratios(some)
     if kept is None or away is None or clean_error is None:
         return "–"

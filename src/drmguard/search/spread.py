@@ -52,12 +52,7 @@ from drmguard.search.patterns import (
     probing_patches,
     probing_waves,
 )
-from drmguard.search.spread_settings import (
-    SEVERAL_OUTPUTS,
-    FamilyName,
-    Ladder,
-    SpreadSettings,
-)
+from drmguard.search.spread_settings import SEVERAL_OUTPUTS, FamilyName, Ladder, SpreadSettings
 from drmguard.search.switch import NO_SWITCH
 from drmguard.search.target_search import (
     Reached,

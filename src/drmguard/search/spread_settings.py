@@ -13,7 +13,8 @@ from drmguard.triggers.warp import default_grid
 FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
 # Families whose changes can leave nothing of the content to be seen.
 DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
-# Families that one output is not searched by: a few opaque pixels send it anywhere.
+# Families that only several outputs of a regression model are searched by: a few opaque pixels send
+# one output anywhere, and a clean classifier to most classes.
 SEVERAL_OUTPUTS: tuple[FamilyName, ...] = ("sparse",)
 
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
