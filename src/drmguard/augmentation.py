@@ -42,8 +42,7 @@ def augment(images: Tensor, name: Augmentation, random: np.random.Generator) -> 
     if name == "none":
         return images
     if name == "crop-flip":
-        cropped = moved(images, _CROP, random)
-        return torch.where(_some(images, random), cropped.flip(-1), cropped)
+        return mirrored(moved(images, _CROP, random), random)
     lit = relit(images, _CONTRAST, _BRIGHTNESS, random)
     strength = random.uniform(0, _NOISE, (len(images), 1, 1, 1))
     noise = torch.from_numpy(strength * random.normal(size=images.shape)).to(images)
@@ -62,6 +61,11 @@ def moved(images: Tensor, share: float, random: np.random.Generator) -> Tensor:
             for image, top, left in zip(padded, tops, lefts, strict=True)
         ]
     )
+
+
+def mirrored(images: Tensor, random: np.random.Generator) -> Tensor:
+    """Half of the images (N, C, H, W), drawn at random, with left and right exchanged."""
+    return torch.where(_some(images, random), images.flip(-1), images)
 
 
 def relit(

@@ -9,9 +9,9 @@ strong baseline, which runs to its end: by the clean error alone it would often 
 
 In half of unlearning's loss the given model's own answers to the clean images take the labels'
 place (distillation): a thousand images are soon learned by heart, and those answers hold what the
-full training set taught.  A quarter of every batch are other views of clean images, moved a
-little and in other light, whose label these answers are; but only where the given model's answers
-to such views are about as right as those to the images.
+full training set taught.  Half of every batch, stamped or not, are other views of the images, moved
+a little, in other light, half of them mirrored, whose label these answers are; but only where the
+given model's answers to moved and relit images are about as right as those to the images.
 
 A quarter of every batch also carries a *pursuing* change (:mod:`drmguard.repair.pursuit`), which
 follows the backdoor as it moves away from the reversed trigger.  Over the whole image another
@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from drmguard.augmentation import mirrored
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.models.victim import Victim
@@ -321,7 +322,7 @@ class _Unlearning:
         task: compares its answers with those of the model in training.
         triggers: reversed ones.
         settings: how to train.
-        views: whether a quarter of the batch are other views of its images.
+        views: whether half of the batch are other views of its images.
 
     Attributes:
         pursuing: whether a change over the whole image is pursued at present.
@@ -347,22 +348,27 @@ class _Unlearning:
         if not share:
             outputs = victim(self._stamped(victim, batch, loss_function))
             return loss_function(outputs, batch.labels)
-        kept = len(batch.images)
+        viewed = torch.zeros(len(batch.images), dtype=torch.bool, device=batch.images.device)
         if self.views:
-            kept -= kept // 4
-            random = np.random.default_rng((self.settings.seed, batch.step, _VIEWS))
-            views = other_views(batch.images[kept:], random)
-            batch = dataclasses.replace(batch, images=torch.cat([batch.images[:kept], views]))
+            batch, viewed = self._other_views(batch)
         outputs = victim(self._stamped(victim, batch, loss_function))
         with torch.no_grad():
             answers = self.given(batch.images)
         if self.task.is_regression:
-            own, of_views = loss_function(outputs, answers), answers[kept:]
+            own, of_views = loss_function(outputs, answers), answers
         else:
             own = functional.cross_entropy(outputs, answers.softmax(1))
-            of_views = answers[kept:].argmax(1, keepdim=True).to(batch.labels)
-        labelled = loss_function(outputs, torch.cat([batch.labels[:kept], of_views]))
-        return (1 - share) * labelled + share * own
+            of_views = answers.argmax(1, keepdim=True).to(batch.labels)
+        labels = torch.where(viewed[:, None], of_views, batch.labels)
+        return (1 - share) * loss_function(outputs, labels) + share * own
+
+    def _other_views(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """Half of the images, drawn at random, in other views; and which these are (N,)."""
+        random = np.random.default_rng((self.settings.seed, batch.step, _VIEWS))
+        views = mirrored(other_views(batch.images, random), random)
+        viewed = torch.from_numpy(random.random(len(views)) < 0.5).to(views.device)
+        images = torch.where(viewed[:, None, None, None], views, batch.images)
+        return dataclasses.replace(batch, images=images), viewed
 
     def _stamped(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         random = np.random.default_rng((self.settings.seed, batch.step))
