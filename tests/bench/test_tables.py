@@ -112,7 +112,9 @@ def test_evenness():
 def test_costs_come_from_results_where_there_are_any():
     costs = CostModel(results())
     known = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="auto"))
-    assert (known.seconds, known.measured) == (50.0, True)
+    assert (known.passes, known.seconds, known.measured) == (1000, 50.0, True)
+    trained = costs.of(Cell(work="train", model=Model(data=DATA, seed=9)))
+    assert (trained.passes, trained.seconds) == (96_000, 100.0)  # which counts none
     paper = costs.of(Cell(work="scan", model=Model(data=DATA, seed=9), method="paper"))
     assert not paper.measured
     assert paper.seconds > 20 * known.seconds

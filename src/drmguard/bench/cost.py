@@ -36,20 +36,27 @@ class Cost:
 
 
 class CostModel:
-    """Costs by kind of cell, from results where there are any of the kind."""
+    """Costs by kind of cell, from results where there are any of the kind: their medians."""
 
     def __init__(self, results: Iterable[Result]) -> None:
         seconds: dict[tuple[object, ...], list[float]] = defaultdict(list)
+        passes: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for result in results:
             if result.status == "done" and result.seconds:
                 seconds[_kind(result.cell)].append(result.seconds)
-        self._known = {kind: statistics.mean(values) for kind, values in seconds.items()}
+                if "passes" in result.measured:  # only scans count them
+                    passes[_kind(result.cell)].append(result.measured["passes"])
+        self._seconds = {kind: statistics.median(values) for kind, values in seconds.items()}
+        self._passes = {kind: round(statistics.median(values)) for kind, values in passes.items()}
 
     def of(self, cell: Cell) -> Cost:
         """What a cell will cost."""
-        passes, seconds = _rough(cell)
-        known = self._known.get(_kind(cell))
-        return Cost(passes, known or seconds, known is not None)
+        kind, (passes, seconds) = _kind(cell), _rough(cell)
+        return Cost(
+            passes=self._passes.get(kind, passes),
+            seconds=self._seconds.get(kind, seconds),
+            measured=kind in self._seconds,
+        )
 
 
 def _kind(cell: Cell) -> tuple[object, ...]:
