@@ -80,9 +80,9 @@ today: what has scores in the columns *settled* and (of more than one output) *s
 attacked models of seeds 22 to 24, clean ones but six of head pose, gaze's BadNets 25, 27 and 28,
 Blend 25 and WaNet 25 and 26, head pose's SIG, Blend and WaNet 25 and Input-Aware 26, and on
 steering all but Clean Label, WaNet and Input-Aware of seeds 25 and 26. Sparse changes were searched
-by themselves for the clean models of gaze and head pose and, of gaze's seeds 22 to 24, for BadNets,
-Blend, SIG and Input-Aware, on the same weights but of six clean models on head pose, which were
-trained again for it. Blends 26 and 27 on steering had been lost by settling, which led to the
+by themselves for the clean models of gaze and head pose and, of gaze's seeds 22 to 24, for Blend,
+SIG and Input-Aware, on the same weights but of six clean models on head pose, which were trained
+again for it. Blends 26 and 27 on steering had been lost by settling, which led to the
 weight that it has now. Head pose's Blend 25 was found (p .04) until it was trained once more. Of
 the rest, scanned with scouts that meet: head pose's other clean models, Input-Aware 25, BadNets and
 Blend 27, and gaze's SIG 25 and 26; but gaze's BadNets 26 did not take when it was trained again (AE
@@ -119,8 +119,9 @@ meet; only those with a score in the column *settled* are of after conditional c
 until they settle. That was made for the clean model on steering with heavy augmentation (seed 50),
 which therefore no longer counts as one that nobody had looked at; no choice was made on the others,
 those of 128×128 (*gaze-128*) among them. An attack that did not take leaves
-nothing to be found: its AE is near the clean model's distance from the target. Seconds are up to
-twice too long where two to three jobs shared two cores.
+nothing to be found: its AE is near the clean model's distance from the target. Gaze's BadNets 22 was
+trained again (RE 3.14°, AE .74° until then) after it was scanned and repaired with less data.
+Seconds are up to twice too long where two to three jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.
