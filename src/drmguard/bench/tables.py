@@ -119,8 +119,8 @@ meet; only those with a score in the column *settled* are of after conditional c
 until they settle. That was made for the clean model on steering with heavy augmentation (seed 50),
 which therefore no longer counts as one that nobody had looked at; no choice was made on the others,
 those of 128×128 (*gaze-128*) among them. An attack that did not take leaves
-nothing to be found: its AE is near the clean model's distance from the target. Gaze's BadNets 22 was
-trained again (RE 3.14°, AE .74° until then) after it was scanned and repaired with less data.
+nothing to be found: its AE is near the clean model's distance from the target. Gaze's BadNets 22
+was trained again (RE 3.14°, AE .74° until then) after it was scanned and repaired with less data.
 Seconds are up to twice too long where two to three jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
