@@ -18,5 +18,4 @@ def test_the_demo_is_right_about_both_models_and_repairs_one(tmp_path):
     assert repaired.after["DAE"] < 1.5 * clean.report.content.clean_error.value
     assert repaired.after["AE"] > 0.8 * repaired.before["DAE"]
     assert repaired.after["RE"] < 1.1 * repaired.before["RE"]
-    # Of ten models without a backdoor one is not called clean by chance.
-    assert repaired.record.verdict.after != "backdoored"
+    assert repaired.record.verdict.after == "clean"

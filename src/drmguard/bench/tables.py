@@ -92,10 +92,9 @@ and 27 before switches had weight.
 All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Twenty-two
 of gaze's and head pose's scans ran on a slower machine beside two or three other jobs (155 to 434
-seconds). Neural
-Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
-Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and gaze
-there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without
+seconds). Neural Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on
+gaze Neural Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering
+and gaze there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without
 the attention map), in its fast recipe.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
