@@ -21,6 +21,7 @@ from drmguard.repair.fine_pruning import FinePruningSettings
 from drmguard.repair.fine_tuning import RepairSettings
 from drmguard.repairing import repair_model
 from drmguard.report.report import found_triggers
+from drmguard.report.wording import repair_rows
 from drmguard.tasks import Regression
 from drmguard.triggers.patch import patch_trigger
 from drmguard.triggers.trigger_file import save_trigger
@@ -51,7 +52,11 @@ def work(tmp_path):
     loaded = load_model(path)
     scan = tmp_path / "scan"
     scan.mkdir()
-    report = {"verdict": {"decision": "backdoored"}, "model": {"sha256": loaded.digest}}
+    report = {
+        "verdict": {"decision": "backdoored"},
+        "model": {"sha256": loaded.digest},
+        "calibration": {"p_value": 0.004},
+    }
     (scan / "report.json").write_text(json.dumps(report))
     save_trigger(scan / "trigger.safetensors", patch_trigger((3, 32, 32), side=5))
     return loaded, images, scan, tmp_path
@@ -76,7 +81,12 @@ def test_the_record_and_a_file_that_loads_like_the_original(work):
     with torch.no_grad():
         assert torch.equal(again.victim(sample), done.model.victim(sample))
     record = json.loads((folder / "repaired.repair.json").read_text())
-    assert record["verdict"] == {"before": "backdoored", "after": None}
+    assert record["verdict"] == {
+        "before": "backdoored",
+        "after": None,
+        "p_value": {"before": 0.004, "after": None},
+    }
+    assert ("verdict", "backdoored, p = 0.004", "–") in repair_rows(done.record)
     assert record["clean_error"]["before"] == done.record.clean_error.before
     assert record["error_under_reversed_trigger"]["after"] is not None
     assert record["moved_by_reversed_trigger"]["before"] > 0
@@ -119,6 +129,7 @@ def test_a_module_from_python_with_the_report_of_its_scan(planted_model, image_s
         settings=SETTINGS,
     )
     assert done.record.verdict.before == report.decision
+    assert done.record.verdict.p_value.before == report.content.calibration.p_value
     assert done.record.error_under_reversed_trigger.before is not None
     path = done.save(tmp_path / "repaired.safetensors", max_loss=10)
     twin = AnalyticModel(planted=True)

@@ -153,16 +153,16 @@ def repair_model(
         images = open_images(str(images))
     common: dict[str, Any] = {"device": device, "source": source, "progress": progress}
     triggers: list[nn.Module] = []
-    verdict: str | None = None
+    before = _Said()
     if report is not None:
         _check_same(report.content.model.sha256, model, "the report")
-        verdict, triggers = report.decision, report.triggers
+        before, triggers = _Said.of(report), report.triggers
     elif scan_folder is not None:
-        verdict = _verdict_of(scan_folder, model)
+        before = _Said.in_folder(scan_folder, model)
         triggers = found_triggers(scan_folder)
     elif method == "unlearning" and trigger is None:
         report = scan(model, images, task, seed=seed, **common)
-        verdict, triggers = report.decision, report.triggers
+        before, triggers = _Said.of(report), report.triggers
     if trigger is not None:
         triggers = [trigger]
     chosen = choose_task(model, task, images)
@@ -185,7 +185,9 @@ def repair_model(
         network=model.network,
         task=model.task or chosen,
     )
-    again = scan(after, images, task, seed=seed + 1, **common).decision if scan_again else None
+    again = _Said()
+    if scan_again:
+        again = _Said.of(scan(after, images, task, seed=seed + 1, **common))
     compared = _Compared.of(model.victim, after.victim, repaired.held_out, triggers)
     clean, stamped = (
         BeforeAfter(before=getattr(repaired.before, name), after=getattr(repaired.after, name))
@@ -203,7 +205,11 @@ def repair_model(
         clean_loss=_growth(repaired.before.clean, repaired.after.clean),
         error_under_reversed_trigger=stamped,
         moved_by_reversed_trigger=compared.moved(chosen),
-        verdict=VerdictsPart(before=verdict, after=again),
+        verdict=VerdictsPart(
+            before=before.decision,
+            after=again.decision,
+            p_value=BeforeAfter(before=before.p_value, after=again.p_value),
+        ),
         kept=repaired.kept,
     )
     return Repair(after, record, compared.pictures(), len(repaired.held_out))
@@ -265,16 +271,33 @@ class _Compared:
         return RepairPictures(benign=benign, stamped=stamped, before=before, after=after)
 
 
-def _verdict_of(folder: Path, model: LoadedModel) -> str:
-    """The verdict of a scan of this very model."""
-    path = folder / "report.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        decision, digest = content["verdict"]["decision"], content["model"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: no readable report of a scan; scan the model first") from None
-    _check_same(digest, model, str(path))
-    return str(decision)
+@dataclass(frozen=True)
+class _Said:
+    """What a scan decided, and the p-value that it decided by; None where it has none."""
+
+    decision: str | None = None
+    p_value: float | None = None
+
+    @classmethod
+    def of(cls, report: Report) -> _Said:
+        calibration = report.content.calibration
+        return cls(report.decision, None if calibration is None else calibration.p_value)
+
+    @classmethod
+    def in_folder(cls, folder: Path, model: LoadedModel) -> _Said:
+        """Of a scan of this very model."""
+        path = folder / "report.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            decision, digest = content["verdict"]["decision"], content["model"]["sha256"]
+            p_value = (content.get("calibration") or {}).get("p_value")
+            said = cls(str(decision), None if p_value is None else float(p_value))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"{path}: no readable report of a scan; scan the model first"
+            ) from None
+        _check_same(digest, model, str(path))
+        return said
 
 
 def _check_same(digest: str, model: LoadedModel, report: str) -> None:

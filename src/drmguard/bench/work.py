@@ -299,6 +299,8 @@ def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         },
         "verdict.before": record.verdict.before,
         "verdict.after": record.verdict.after,
+        "p_value.before": record.verdict.p_value.before,
+        "p_value.after": record.verdict.p_value.after,
         "kept": record.kept,
     }
 

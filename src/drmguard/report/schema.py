@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 3
-REPAIR_SCHEMA_VERSION = 2
+REPAIR_SCHEMA_VERSION = 3
 
 
 class _Part(BaseModel):
@@ -250,10 +250,11 @@ class BeforeAfter(_Part):
 
 
 class VerdictsPart(_Part):
-    """What the scans said; None where none was made."""
+    """What the scans said, with the p-values that they said it by; None where none was made."""
 
     before: str | None
     after: str | None
+    p_value: BeforeAfter
 
 
 class RepairRecord(_Part):

@@ -127,8 +127,17 @@ def repair_rows(record: RepairRecord) -> list[tuple[str, str, str]]:
     def shown(value: float | None) -> str:
         return "–" if value is None else f"{value:.4g}{unit}"
 
-    verdict = record.verdict
+    def decided(decision: str | None, p_value: float | None) -> str:
+        if decision is None:
+            return "–"
+        return decision if p_value is None else f"{decision}, {p_text(p_value)}"
+
+    verdict, p_value = record.verdict, record.verdict.p_value
     return [
         *((name, shown(part.before), shown(part.after)) for name, part in figures),
-        ("verdict", verdict.before or "–", verdict.after or "–"),
+        (
+            "verdict",
+            decided(verdict.before, p_value.before),
+            decided(verdict.after, p_value.after),
+        ),
     ]
