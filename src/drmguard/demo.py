@@ -17,7 +17,6 @@ from drmguard.card import measure, trigger_path
 from drmguard.data.image_set import split
 from drmguard.data.rendered_gaze import render_gaze
 from drmguard.models.load import LoadedModel, load_model
-from drmguard.repair.fine_tuning import RepairSettings
 from drmguard.repairing import repair_model
 from drmguard.report.report import Report
 from drmguard.report.schema import RepairRecord
@@ -27,7 +26,7 @@ from drmguard.training_plan import TrainingPlan, train_model
 from drmguard.triggers.trigger_file import load_trigger
 from drmguard.worker import end_with_parent
 
-IMAGES, SIDE, STEPS, REPAIR_STEPS = 8000, 64, 1300, 300
+IMAGES, SIDE, STEPS = 8000, 64, 1300
 POISONING_RATE, TARGET = 0.1, (0.30, -0.35)
 SOURCE = "rendered:gaze"
 
@@ -102,7 +101,6 @@ def _repair(folder: Path, seed: int, threads: int) -> Repaired:
         loaded,
         parts.benign,
         scan_folder=folder,
-        settings=RepairSettings(steps=REPAIR_STEPS, seed=seed),
         seed=seed,
         device="cpu",
         source=f"{SOURCE} (benign split)",

@@ -16,7 +16,7 @@ from drmguard.errors import InputError
 from drmguard.training import TrainingSettings
 from drmguard.training_plan import TrainingPlan
 
-Work = Literal["train", "scan", "repair"]
+Work = Literal["train", "scan", "repair", "rescan"]
 
 
 class _Spec(BaseModel):
@@ -150,15 +150,15 @@ class Cell(_Spec):
     """One measurement.
 
     Attributes:
-        work: train a model, scan it, or repair it.
+        work: train a model, scan it, repair it, or repair it and scan it once more.
         model: the model it is about.
         method: of the scan, where ``paper`` is DRMGuard in the paper's recipe and ``drmguard`` in
-            the fast one; or of the repair.
+            the fast one; or of the repair, after which a rescan is by ``auto``.
         settings: of the method: ``share`` of the defender's images, ``fixed_place`` of MESA's
             scans; of a scan also ``constants`` of DRMGuard's generator; of a repair ``scan``, the
             method of the scan whose trigger it unlearns, and ``level``, which alone of the levels
             of a distribution it is.
-        seed: of the scan or the repair.
+        seed: of the scan or the repair; a rescan has the next one.
     """
 
     work: Work
@@ -180,7 +180,7 @@ class Cell(_Spec):
             clean = self.model.clean
             return [] if clean is None else [Cell(work="train", model=clean)]
         needed = [Cell(work="train", model=self.model)]
-        if self.work == "repair":
+        if self.work in ("repair", "rescan"):
             needed.append(self.scan())
         return needed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -194,11 +194,12 @@ def _print_plan(cells: list[Cell], store: Store, state: BenchProgress, jobs: int
 @app.command()
 def status(suite: SuiteArgument, results: Results = DEFAULT_RESULTS, cache: Cache = None) -> None:
     """Say how a suite stands: done, failed with reasons, still to do."""
+    from drmguard.bench.cell import Work
     from drmguard.bench.runner import standing
 
     cells, store = _chosen(suite, None), _store(results, cache)
     state = standing(cells, store)
-    for work in ("train", "scan", "repair"):
+    for work in get_args(Work):
         some = [c for c in cells if c.work == work]
         done, failed = (sum(c.key in keys for c in some) for keys in (state.done, state.failed))
         if some:

@@ -78,8 +78,9 @@ def _rough(cell: Cell) -> tuple[int, float]:
         )
         passes = steps * int(model.training.get("batch_size", 64))
         return passes, passes * _TRAINED * unit
+    repair = 51_000 * _TRAINED * unit
     if cell.work == "repair":
-        return 51_000, 51_000 * _TRAINED * unit
+        return 51_000, repair
     if cell.method == "paper":
         passes = 2000 * (100 if model.data.task == "head-pose" else 50)
         return passes, 3.5 * passes * _SEARCHED * unit * _PAPER_FACTOR
@@ -87,4 +88,6 @@ def _rough(cell: Cell) -> tuple[int, float]:
         passes = _PASSES[cell.method]
         return passes, passes * _SEARCHED * unit
     passes = 40_000 if model.data.size >= LARGE_SIDE else 140_000
+    if cell.work == "rescan":
+        return 51_000 + passes, repair + passes * _SEARCHED * unit
     return passes, passes * _SEARCHED * unit

@@ -6,10 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from drmguard.atomic import write_text
-from drmguard.bench.cell import Cell
+from drmguard.bench.cell import Cell, Work
 from drmguard.bench.mesa_page import mesa_page
 from drmguard.bench.published import reported
 from drmguard.bench.published_page import published_sections
@@ -282,10 +282,12 @@ def _first_line(text: str | None) -> str:
 
 def _coverage(suites: Sequence[Suite], results: Iterable[Result]) -> str:
     known = {result.cell.key for result in results if result.status == "done"}
-    lines = ["## What has been run\n", "| suite | train | scan | repair |", "|---|---|---|---|"]
+    works = get_args(Work)
+    head = f"| suite | {' | '.join(works)} |"
+    lines = ["## What has been run\n", head, f"|{'---|' * (1 + len(works))}"]
     for suite in suites:
         shown = []
-        for work in ("train", "scan", "repair"):
+        for work in works:
             cells = [cell for cell in suite.cells if cell.work == work]
             shown.append(f"{sum(cell.key in known for cell in cells)} of {len(cells)}")
         lines.append(f"| {suite.name} | {' | '.join(shown)} |")

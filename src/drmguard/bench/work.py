@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 import drmguard
 from drmguard.attacks.attack import Backdoor
@@ -28,7 +29,8 @@ from drmguard.data.image_set import ImageSet, Splits, split
 from drmguard.data.open_images import open_images
 from drmguard.errors import InputError
 from drmguard.models.load import LoadedModel, load_model
-from drmguard.repairing import repair_model
+from drmguard.repairing import Repair, repair_model
+from drmguard.report.report import Report
 from drmguard.scanning import scan
 from drmguard.search.heat_map import hot_area
 from drmguard.training_plan import train_model
@@ -215,6 +217,19 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         )
     )
     report.save(folder)
+    content = report.content
+    measured = _said(report, victim, images)
+    if content.distribution is not None:
+        measured["hits"] = content.distribution.hits
+        measured["levels"] = [level.model_dump() for level in content.distribution.levels]
+    if report.pictures.heat is not None and victim.backdoors:
+        some, _ = images.batch(slice(0, 64))
+        measured |= _overlap(torch.from_numpy(report.pictures.heat), victim.backdoors[0], some)
+    return measured
+
+
+def _said(report: Report, victim: _Victim, images: ImageSet) -> dict[str, Any]:
+    """What a scan says, and how far its target is from the planted one."""
     verdict, content = report.content.verdict, report.content
     measured: dict[str, Any] = {
         "decision": verdict.decision,
@@ -238,12 +253,6 @@ def _scan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     ]
     if errors:
         measured["target_error_sd"] = min(errors)
-    if content.distribution is not None:
-        measured["hits"] = content.distribution.hits
-        measured["levels"] = [level.model_dump() for level in content.distribution.levels]
-    if report.pictures.heat is not None and victim.backdoors:
-        some, _ = images.batch(slice(0, 64))
-        measured |= _overlap(torch.from_numpy(report.pictures.heat), victim.backdoors[0], some)
     return measured
 
 
@@ -273,15 +282,8 @@ def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
         if not isinstance(found, TriggerDistribution):
             raise InputError("the scan modelled no distribution, so it has no levels")
         trigger = found.level(int(cell.settings["level"]))
-    done = repair_model(
-        victim.loaded,
-        victim.defenders(cell),
-        method=cell.method,  # type: ignore[arg-type]
-        scan_folder=store.scan_folder(cell.scan()),
-        trigger=trigger,
-        scan_again=bool(cell.settings.get("scan_again", True)),
-        seed=cell.seed,
-        device=place.device,
+    done = _repaired(
+        victim, cell, place, store, trigger, scan_again=cell.settings.get("scan_again", True)
     )
     figures = {
         "before": victim.figures(victim.loaded),
@@ -305,8 +307,40 @@ def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     }
 
 
+def _rescan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
+    """What the default search says of a repaired model, from another seed."""
+    victim = _Victim.of(cell, place, store)
+    done = _repaired(victim, cell, place, store, scan_again=False)
+    images = victim.defenders(cell)
+    report = scan(done.model, images, seed=cell.seed + 1, device=place.device)
+    return _said(report, victim, images)
+
+
+def _repaired(
+    victim: _Victim,
+    cell: Cell,
+    place: Place,
+    store: Store,
+    trigger: nn.Module | None = None,
+    *,
+    scan_again: bool,
+) -> Repair:
+    """The cell's repair, of the trigger that its scan found unless another one is given."""
+    return repair_model(
+        victim.loaded,
+        victim.defenders(cell),
+        method=cell.method,  # type: ignore[arg-type]
+        scan_folder=store.scan_folder(cell.scan()),
+        trigger=trigger,
+        scan_again=scan_again,
+        seed=cell.seed,
+        device=place.device,
+    )
+
+
 WORK: dict[str, Callable[[Cell, Place, Store], dict[str, Any]]] = {
     "train": _train,
     "scan": _scan,
     "repair": _repair,
+    "rescan": _rescan,
 }
