@@ -53,6 +53,7 @@ def repair_page(done: Mapping[str, Sequence[Result]]) -> str:
         for subject, group in sorted(grouped(repairs, subject_of).items()):
             text += [f"### {title_of(subject)}\n", *_means(group)]
         text += _every_repair(repairs)
+        text += _scanned_again([r for r in done.get(suite, ()) if r.cell.work == "rescan"])
     return "\n".join([_INTRODUCTION, *text]).rstrip() + "\n" if text else ""
 
 
@@ -141,6 +142,53 @@ def _every_repair(repairs: Sequence[Result]) -> list[str]:
             ]
             text += [f"| {' | '.join(row)} |" for row in sorted(rows)]
     return [*text, ""]
+
+
+def _scanned_again(rescans: Sequence[Result]) -> list[str]:
+    """How many repaired models are called clean, and what is said of the others."""
+    if not rescans:
+        return []
+    subjects = sorted({subject_of(r.cell) for r in rescans})
+    rows = grouped(rescans, lambda cell: (cell.model.attack, subject_of(cell)))
+    text = [
+        _SCANNED_AGAIN,
+        f"| attack | {' | '.join(title_of(subject) for subject in subjects)} |",
+        f"|{'---|' * (1 + len(subjects))}",
+    ]
+    for attack in ordered({str(attack) for attack, _ in rows}):
+        cells = (_called_clean(rows.get((attack, subject), [])) for subject in subjects)
+        text.append(f"| {attack} | {' | '.join(cells)} |")
+    others = sorted(
+        (r for r in rescans if r.measured["decision"] != "clean"), key=lambda r: r.cell.name
+    )
+    if others:
+        text += [
+            "\n| model | verdict | p | search | target, σ from the planted one |",
+            f"|{'---|' * 5}",
+        ]
+    for one in others:
+        model, said = one.cell.model, one.measured
+        p_value, error = (in_digits(said.get(k), 2) for k in ("p_value", "target_error_sd"))
+        name = f"{model.data.name}, {model.attack} {model.seed}"
+        text.append(f"| {name} | {said['decision']} | {p_value} | {said['search']} | {error} |")
+    return [*text, ""]
+
+
+_SCANNED_AGAIN = """### Scanned again
+
+The models repaired by unlearning, as the default search sees them from another seed: how many of
+how many it calls clean, and their p-values. What it calls something else it may find a rest of the
+backdoor in, or take for one by chance, as it does one clean model of ten at α = .05; a rest of the
+backdoor would lead to the planted target.
+"""
+
+
+def _called_clean(some: Sequence[Result]) -> str:
+    if not some:
+        return "–"
+    clean = sum(r.measured["decision"] == "clean" for r in some)
+    p_values = sorted(r.measured["p_value"] for r in some if r.measured["p_value"] is not None)
+    return f"{clean} of {len(some)} (p {', '.join(in_digits(p, 2) for p in p_values)})"
 
 
 def _before_after(some: Sequence[Result]) -> list[str]:
