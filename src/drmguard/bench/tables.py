@@ -83,7 +83,8 @@ steering all but Clean Label, WaNet and Input-Aware of seeds 25 and 26. Sparse c
 by themselves for the clean models of gaze and head pose and, of gaze's seeds 22 to 24, for Blend,
 SIG and Input-Aware, on the same weights but of six clean models on head pose, which were trained
 again for it. Blends 26 and 27 on steering had been lost by settling, which led to the
-weight that it has now. Head pose's Blend 25 was found (p .04) until it was trained once more. Of
+weight that it has now. Blend 25 of head pose and of steering was found (p .04, .006)
+until it was trained once more. Of
 the rest, scanned with scouts that meet: head pose's other clean models, Input-Aware 25, BadNets and
 Blend 27, and gaze's SIG 25 and 26; but gaze's BadNets 26 did not take when it was trained again (AE
 29.6°; called clean), and its row is of before. What is left was scanned before warps of up to .09
