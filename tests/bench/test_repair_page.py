@@ -64,17 +64,19 @@ def test_no_page_without_repairs():
 
 
 def test_what_a_second_scan_says_of_repaired_models():
-    def rescanned(seed, decision, p_value):
+    def rescanned(seed, decision, p_value, error=1.25):
         model = Model(data=DATA, attack="blend", seed=seed)
         cell = Cell(work="rescan", model=model, method="unlearning")
         said = {"decision": decision, "p_value": p_value, "search": "blend"}
-        measured = {**said, "target_error_sd": 1.25}
+        measured = {**said, "target_error_sd": error}
         return Result(cell=cell, status="done", measured=measured)
 
     again = [rescanned(22, "clean", 0.41), rescanned(23, "inconclusive", 0.07)]
+    again.append(rescanned(24, "clean", 0.13, 0.2))
     page = repair_page({"zoo": [repaired(22), *again]})
     section = page[page.index("### Scanned again") :]
-    assert "| blend | 1 of 2 (p 0.07, 0.41) |" in section
+    assert "| blend | 2 of 3 (p 0.07, 0.13, 0.41) |" in section
     assert "| g, blend 23 | inconclusive | 0.07 | blend | 1.2 |" in section
+    assert "| g, blend 24 | clean | 0.13 | blend | 0.2 |" in section
     assert "g, blend 22" not in section
     assert "Scanned again" not in repair_page({"zoo": [repaired(22)]})

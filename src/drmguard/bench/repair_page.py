@@ -145,7 +145,7 @@ def _every_repair(repairs: Sequence[Result]) -> list[str]:
 
 
 def _scanned_again(rescans: Sequence[Result]) -> list[str]:
-    """How many repaired models are called clean, and what is said of the others."""
+    """How many repaired models are called clean, and where a rest of the backdoor may be."""
     if not rescans:
         return []
     subjects = sorted({subject_of(r.cell) for r in rescans})
@@ -158,9 +158,7 @@ def _scanned_again(rescans: Sequence[Result]) -> list[str]:
     for attack in ordered({str(attack) for attack, _ in rows}):
         cells = (_called_clean(rows.get((attack, subject), [])) for subject in subjects)
         text.append(f"| {attack} | {' | '.join(cells)} |")
-    others = sorted(
-        (r for r in rescans if r.measured["decision"] != "clean"), key=lambda r: r.cell.name
-    )
+    others = sorted((r for r in rescans if _finds_a_rest(r)), key=lambda r: r.cell.name)
     if others:
         text += [
             "\n| model | verdict | p | search | target, σ from the planted one |",
@@ -179,8 +177,17 @@ _SCANNED_AGAIN = """### Scanned again
 The models repaired by unlearning, as the default search sees them from another seed: how many of
 how many it calls clean, and their p-values. What it calls something else it may find a rest of the
 backdoor in, or take for one by chance, as it does one clean model of ten at α = .05; a rest of the
-backdoor would lead to the planted target.
+backdoor would lead to the planted target. Models are named below where the verdict is another one,
+or what the search found leads within .3 σ of that target.
 """
+
+# As near, in standard deviations of the labels, a target counts as found.
+_ON_TARGET = 0.3
+
+
+def _finds_a_rest(result: Result) -> bool:
+    error = result.measured.get("target_error_sd")
+    return result.measured["decision"] != "clean" or (error is not None and error <= _ON_TARGET)
 
 
 def _called_clean(some: Sequence[Result]) -> str:
