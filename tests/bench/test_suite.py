@@ -72,10 +72,11 @@ def test_a_fine_tuned_model_needs_its_clean_one_and_other_keys_stay(tmp_path):
     assert scratch.key != scratch.model_copy(update={"pretraining": {}}).key
 
 
-def test_a_repair_needs_the_scan_whose_trigger_it_unlearns():
+@pytest.mark.parametrize("work", ["repair", "rescan"])
+def test_a_repair_needs_the_scan_whose_trigger_it_unlearns(work):
     model = Model(data=Data(name="a", source="rendered:gaze", task="gaze"))
     settings = {"scan": "mesa", "level": 1, "share": 0.05}
-    cell = Cell(work="repair", model=model, method="unlearning", settings=settings)
+    cell = Cell(work=work, model=model, method="unlearning", settings=settings)
     _, scan = cell.needs()
     assert (scan.method, scan.settings) == ("mesa", {"share": 0.05})
 
