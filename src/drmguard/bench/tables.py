@@ -82,12 +82,12 @@ attacked models of seeds 22 to 24, all clean ones, gaze's BadNets 25, 27 and 28,
 Label, WaNet and Input-Aware of seeds 25 and 26. Sparse changes were searched by themselves for the
 clean models of gaze and, of gaze's seeds 22 to 24, for Blend, SIG and Input-Aware, on the same
 weights. Blends 26 and 27 on steering had been lost by settling, which led to the weight that it has
-now. Blend 25 of head pose and of steering was found (p .04, .006) until it was trained once more.
-Of the rest, scanned with scouts that meet: head pose's Input-Aware 25, BadNets and Blend 27, and
-gaze's SIG 25 and 26; but gaze's BadNets 26 did not take when it was trained again (AE 29.6°; called
-clean), and its row is of before. What is left was scanned before warps of up to .09 of the side
-were searched, and gaze's BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG 26 and 27
-before switches had weight.
+now. Head pose's Blend 25 and steering's Blends 22 and 25 were found (p .04, .005, .006) until they
+were trained once more. Of the rest, scanned with scouts that meet: head pose's Input-Aware 25,
+BadNets and Blend 27, and gaze's SIG 25 and 26; but gaze's BadNets 26 did not take when it was
+trained again (AE 29.6°; called clean), and its row is of before. What is left was scanned before
+warps of up to .09 of the side were searched, and gaze's BadNets 26, SIG 27 and Blends 26 and 27 and
+head pose's SIG 26 and 27 before switches had weight.
 All p-values are under the null of today, computed from each scan's suspicions; target errors are
 those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Twenty-two
 of gaze's and head pose's scans ran on a slower machine beside two or three other jobs (155 to 434
