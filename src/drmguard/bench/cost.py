@@ -14,6 +14,8 @@ from drmguard.search.passes import LARGE_SIDE
 
 # Quarter-width ResNet-18 at 64×64 on one core (docs/performance.md): seconds per image.
 _TRAINED, _SEARCHED = 0.0018, 0.0012
+# Image passes of a repair.
+_REPAIRED = 51_000
 # The paper's generator costs about ten times the model's own pass.
 _PAPER_FACTOR = 8
 _PASSES = {
@@ -78,9 +80,9 @@ def _rough(cell: Cell) -> tuple[int, float]:
         )
         passes = steps * int(model.training.get("batch_size", 64))
         return passes, passes * _TRAINED * unit
-    repair = 51_000 * _TRAINED * unit
+    repair = _REPAIRED * _TRAINED * unit
     if cell.work == "repair":
-        return 51_000, repair
+        return _REPAIRED, repair
     if cell.method == "paper":
         passes = 2000 * (100 if model.data.task == "head-pose" else 50)
         return passes, 3.5 * passes * _SEARCHED * unit * _PAPER_FACTOR
@@ -89,5 +91,5 @@ def _rough(cell: Cell) -> tuple[int, float]:
         return passes, passes * _SEARCHED * unit
     passes = 40_000 if model.data.size >= LARGE_SIDE else 140_000
     if cell.work == "rescan":
-        return 51_000 + passes, repair + passes * _SEARCHED * unit
+        return _REPAIRED + passes, repair + passes * _SEARCHED * unit
     return passes, passes * _SEARCHED * unit

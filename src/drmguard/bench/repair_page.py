@@ -30,8 +30,8 @@ below it.
 
 Of classifiers AE, DAE and RE are shares of the images. How the methods work: [repair](repair.md);
 published figures stand in [the benchmark](benchmark.md) (Tables 5, 6, 13 and 15). Seconds were
-measured with two to four jobs on two cores. Written by `drmguard bench run zoo --only repair` (and
-of the other suites) and `drmguard bench tables`.
+measured with two to four jobs on two cores. Written by `drmguard bench run zoo --only repair` and
+`--only rescan` (and of the other suites) and `drmguard bench tables`.
 """
 
 

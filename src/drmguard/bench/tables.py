@@ -94,9 +94,8 @@ of gaze's and head pose's scans ran on a slower machine beside two or three othe
 seconds). Neural Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on
 gaze Neural Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering
 and gaze there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without
-the attention map), in its fast recipe. In the
-paper's own (method *paper*) two models on gaze were scanned; the seconds of the first include two
-thirds of the generator's pre-training.
+the attention map), in its fast recipe. In the paper's own (method *paper*) two models on gaze were
+scanned; the seconds of the first include two thirds of the generator's pre-training.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development

@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 import drmguard
 from drmguard.attacks.attack import Backdoor
@@ -276,15 +275,8 @@ def _target_error(found: torch.Tensor, true: torch.Tensor, images: ImageSet) -> 
 
 def _repair(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
     victim = _Victim.of(cell, place, store)
-    trigger = None
-    if "level" in cell.settings:
-        found = load_trigger(store.scan_folder(cell.scan()) / "trigger.safetensors").trigger
-        if not isinstance(found, TriggerDistribution):
-            raise InputError("the scan modelled no distribution, so it has no levels")
-        trigger = found.level(int(cell.settings["level"]))
-    done = _repaired(
-        victim, cell, place, store, trigger, scan_again=cell.settings.get("scan_again", True)
-    )
+    scan_again = bool(cell.settings.get("scan_again", True))
+    done = _repaired(victim, cell, place, store, scan_again=scan_again)
     figures = {
         "before": victim.figures(victim.loaded),
         "after": victim.figures(done.model),
@@ -317,15 +309,15 @@ def _rescan(cell: Cell, place: Place, store: Store) -> dict[str, Any]:
 
 
 def _repaired(
-    victim: _Victim,
-    cell: Cell,
-    place: Place,
-    store: Store,
-    trigger: nn.Module | None = None,
-    *,
-    scan_again: bool,
+    victim: _Victim, cell: Cell, place: Place, store: Store, *, scan_again: bool
 ) -> Repair:
-    """The cell's repair, of the trigger that its scan found unless another one is given."""
+    """The cell's repair, of the triggers that its scan found or of the level that it asks for."""
+    trigger = None
+    if "level" in cell.settings:
+        found = load_trigger(store.scan_folder(cell.scan()) / "trigger.safetensors").trigger
+        if not isinstance(found, TriggerDistribution):
+            raise InputError("the scan modelled no distribution, so it has no levels")
+        trigger = found.level(int(cell.settings["level"]))
     return repair_model(
         victim.loaded,
         victim.defenders(cell),
