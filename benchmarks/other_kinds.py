@@ -548,6 +548,9 @@ def examine(kind: Kind, where: Locations) -> None:
         "p_value": report.content.calibration and report.content.calibration.p_value,
         "standing": report.content.calibration and report.content.calibration.standing,
         "suspicions": verdict.suspicions,
+        "beside": {
+            part.family: part.beside for part in report.content.spread if part.beside is not None
+        },
         "passes": report.content.cost.image_passes,
         "seconds": report.run.seconds,
         **_made(),

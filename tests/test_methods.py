@@ -1,6 +1,8 @@
 """The methods of a scan other than the default: MESA on classifiers and regression, DRMGuard."""
 
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 import drmguard
 from conftest import AnalyticModel, CheckeredModel, labelled_by, smooth_images
+from drmguard import methods
 from drmguard.data.image_set import ImageSet
 from drmguard.errors import InputError
 from drmguard.methods import METHODS, _suspicious_too
@@ -156,6 +159,13 @@ def test_every_method_says_what_it_needs():
     assert all(method.summary and method.needs for method in METHODS.values())
 
 
+@dataclass(frozen=True)
+class Beside:
+    family: str
+    beside: float
+    by_beside: float = 1.0
+
+
 def test_the_trigger_of_a_second_suspicious_search():
     a, b, c, d = (PlacedPatchTrigger(torch.rand(1, 3, 2, 2)) for _ in range(4))
     seen = [("wave", 1.4, a), ("warp", None, b), ("patch", 0.2, c), ("blend", 1.3, d)]
@@ -174,3 +184,35 @@ def test_the_trigger_of_a_second_search_that_is_least_usual():
     assert _suspicious_too([("warp", 1.2, a), ("blend", 1.7, c)], a, usual) is None
     # What looks suspicious by itself comes first.
     assert _suspicious_too([*seen, ("wave", 1.4, c)], a, usual) is c
+
+
+@pytest.mark.parametrize(
+    ("family", "suspicion", "looked"),
+    [
+        *(("blend", 1.0, True), ("blend", 5.0, False), ("blend", 0.01, False)),
+        *(("settled", 1.0, True), ("wave", 1.0, False)),
+    ],
+)
+def test_answers_beside_are_looked_at_where_that_may_decide(monkeypatch, family, suspicion, looked):
+    usual = Usual(
+        {"blend": 2.0, "settled": 2.0, "wave": 2.0}, {"blend": 1, "settled": 1, "wave": 1}
+    )
+    found = SimpleNamespace(family=family)
+    monkeypatch.setattr(methods, "spread_suspicion", lambda _: suspicion)
+    monkeypatch.setattr(methods, "look_beside", lambda *_, **__: Beside(family, 0.1))
+    subject = SimpleNamespace(
+        usual=usual,
+        victim=None,
+        task=None,
+        spread=None,
+        common={},
+        benign=SimpleNamespace(weight=1),
+    )
+    got = methods._looked_beside(subject, found)
+    assert (got is found) == (not looked)
+    if looked:
+        assert got.by_beside == pytest.approx(usual.by_beside(family, suspicion, 0.1))
+    subject.benign.weight = None  # outputs may be bounded
+    assert methods._looked_beside(subject, found) is found
+    subject.benign.weight, subject.usual = 1, None
+    assert methods._looked_beside(subject, found) is found

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from drmguard.usual import Usual
+from drmguard.usual import BESIDE_DEVIATION, BESIDE_MIDDLE, Usual
 
 # Windows of clean models come nearer to their threshold, and scatter less, than waves do.
 MODELS = [
@@ -40,3 +40,21 @@ def test_a_search_of_which_too_little_is_known_says_nothing():
     assert set(usual.means) == {"places", "wave"}
     assert usual.least({"settled": 1e-3}) is None
     assert usual.least({"settled": 1e-3, "places": math.exp(2)})[0] == "places"
+
+
+def test_answers_beside_are_a_second_piece_of_evidence():
+    usual = Usual.of([{"blend": math.exp(value)} for value in (1.0, 2.0, 3.0)])
+    mean, spread = usual.least_usual
+    assert (mean, spread) == pytest.approx((0, 1))
+
+    def after(deviation: float, beside: float) -> float:
+        suspicion, ratio = (
+            math.exp(2 + deviation),
+            BESIDE_MIDDLE * math.exp(BESIDE_DEVIATION * beside),
+        )
+        return deviation + math.log(usual.by_beside("blend", suspicion, ratio))
+
+    assert after(-2, -2) == pytest.approx(-4 / math.sqrt(2))
+    assert after(-2, 0) == pytest.approx(-math.sqrt(2))  # what was chance comes back
+    assert after(-2, 2) == pytest.approx(0)
+    assert after(-1, -9) == after(-1, -5) == pytest.approx(-4 / math.sqrt(2))  # three at most

@@ -254,6 +254,15 @@ def spread(own, score, *, left=0.01, budget=0.04, family="conditional", switch=N
     )
 
 
+def test_answers_beside_weigh_and_are_told():
+    found = spread(0.001, 0.3, family="blend")
+    looked = dataclasses.replace(found, beside=0.08, by_beside=0.5)
+    assert spread_suspicion(looked) == pytest.approx(spread_suspicion(found) / 2)
+    (told,) = (reason for reason in judge_spread([looked])[0].reasons if "beside" in reason)
+    assert "0.08" in told
+    assert not any("beside" in reason for reason in judge_spread([found])[0].reasons)
+
+
 @pytest.mark.parametrize(
     ("switch", "of_it"), [(None, 1), (0.5, 1), (0.05, 1), (0.0125, 0.5), (0.0001, 1 / 3)]
 )

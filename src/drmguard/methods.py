@@ -25,8 +25,9 @@ from drmguard.search.mesa import MesaSettings, search_distribution
 from drmguard.search.neural_cleanse import CleanseSettings, search_cleanse
 from drmguard.search.places import PlaceResult, PlaceSettings, search_places
 from drmguard.search.shift import ShiftSettings, search_shift
-from drmguard.search.spread import search_spread
+from drmguard.search.spread import LOOKED_BESIDE, look_beside, search_spread
 from drmguard.search.spread_settings import SpreadSettings
+from drmguard.search.target_search import SpreadCandidate
 from drmguard.search.testing import Success
 from drmguard.tasks import Task
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
@@ -49,6 +50,8 @@ from drmguard.verdict import (
 
 # A second search looks suspicious up to this suspicion, or two deviations below clean models'.
 _ALSO, _UNUSUAL = 1.5, math.exp(-2)
+# Suspicions relative to the usual ones that leave nothing to doubt: p = .0007, and .28.
+_CLEAR, _USUAL = 0.04, 0.25
 # A search's name, its suspicion and its trigger.
 _Seen = tuple[str, float | None, nn.Module]
 
@@ -130,6 +133,7 @@ def _auto(subject: Subject) -> Examined:
     spread = search_spread(
         subject.victim, subject.task, subject.benign, subject.spread, **subject.common
     )
+    spread = [_looked_beside(subject, candidate) for candidate in spread]
     by_spread, best = judge_spread(spread, subject.usual)
     verdicts.append(by_spread)
     found["spread"] = Found(best.trigger, best.target, best.trace, f"{best.number}.")
@@ -153,6 +157,21 @@ def _auto(subject: Subject) -> Examined:
     ]
     second = _suspicious_too(seen, speaking.trigger, subject.usual)
     return Examined(verdict, speaking, searched, second)
+
+
+def _looked_beside(subject: Subject, found: SpreadCandidate) -> SpreadCandidate:
+    """The same, compared with answers beside its own where that may change what is decided."""
+    usual, suspicion = subject.usual, spread_suspicion(found)
+    if found.family not in LOOKED_BESIDE or usual is None or subject.benign.weight is None:
+        return found
+    if not _CLEAR < usual.relative(found.family, suspicion) < _USUAL:
+        return found
+    found = look_beside(
+        found, subject.victim, subject.task, subject.benign, subject.spread, **subject.common
+    )
+    assert found.beside is not None
+    weight = usual.by_beside(found.family, suspicion, found.beside)
+    return dataclasses.replace(found, by_beside=weight)
 
 
 def _suspicious_too(

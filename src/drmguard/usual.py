@@ -6,6 +6,7 @@ is also looked at among those that the same search gave for clean models.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,25 @@ from dataclasses import dataclass
 
 # Suspicions outside say no more than their ends.
 _LEAST, _MOST = 1e-3, 300.0
+# How closely an answer of a clean model is reached, over those beside it: geometric mean and
+# standard deviation of the logarithm (benchmarks/beside.py), and as many of these as count at most.
+BESIDE_MIDDLE, BESIDE_DEVIATION, _MOST_BESIDE = 0.65, 0.35, 3.0
 
 
 @dataclass(frozen=True)
 class Usual:
-    """Mean and standard deviation of the logarithms of clean models' suspicions, by search."""
+    """What clean models usually give.
+
+    Attributes:
+        means, deviations: mean and standard deviation of the logarithms of their suspicions, by
+            search.
+        least_usual: mean and standard deviation, over the models, of how many of these deviations
+            their least usual search lies above the mean.
+    """
 
     means: Mapping[str, float]
     deviations: Mapping[str, float]
+    least_usual: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def of(cls, models: Sequence[Mapping[str, float | None]]) -> Usual:
@@ -31,10 +43,16 @@ class Usual:
                 if suspicion is not None:
                     logarithms.setdefault(search, []).append(_logarithm(suspicion))
         logarithms = {search: values for search, values in logarithms.items() if len(values) > 1}
-        return cls(
+        usual = cls(
             {search: statistics.mean(values) for search, values in logarithms.items()},
             {search: statistics.stdev(values) for search, values in logarithms.items()},
         )
+        least = [found for model in models if (found := usual.least(model)) is not None]
+        if len(least) < 2:
+            return usual
+        deviations = [math.log(relative) for _, relative in least]
+        spread = (statistics.mean(deviations), statistics.stdev(deviations))
+        return dataclasses.replace(usual, least_usual=spread)
 
     def deviation(self, search: str, suspicion: float) -> float:
         """How many standard deviations a suspicion lies above the usual ones."""
@@ -43,6 +61,20 @@ class Usual:
     def relative(self, search: str, suspicion: float) -> float:
         """A suspicion relative to the usual ones: 1 is their middle, 1/e one deviation below."""
         return math.exp(self.deviation(search, suspicion))
+
+    def by_beside(self, search: str, suspicion: float, ratio: float) -> float:
+        """What to multiply a suspicion by once its answer was compared with those beside it.
+
+        How unusual the suspicion is among clean models' least usual ones, and how unusual the
+        ratio, are independent of each other on a clean model.  So they are combined as two normal
+        deviations are (Stouffer): their sum over √2 takes the place of the first.
+        """
+        mean, spread = self.least_usual
+        own = (self.deviation(search, suspicion) - mean) / spread
+        beside = (math.log(ratio) - math.log(BESIDE_MIDDLE)) / BESIDE_DEVIATION
+        beside = min(max(beside, -_MOST_BESIDE), _MOST_BESIDE)
+        combined = (own + beside) / math.sqrt(2)
+        return math.exp(spread * (combined - own) * self.deviations[search])
 
     def least(self, suspicions: Mapping[str, float | None]) -> tuple[str, float] | None:
         """The search whose suspicion is least usual, and how much so; None without any.

@@ -22,7 +22,7 @@ from drmguard.search.shift import LEAST_SHIFT, ShiftResult
 from drmguard.search.spread_settings import FamilyName
 from drmguard.search.switch import NO_SWITCH
 from drmguard.search.target_search import SpreadCandidate, near_mean_raised
-from drmguard.usual import Usual
+from drmguard.usual import BESIDE_MIDDLE, Usual
 
 _Evidence = TypeVar("_Evidence")
 Decision = Literal["clean", "backdoored", "inconclusive"]
@@ -326,6 +326,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         *_near(found.target),
         *_switching(found.switch_ratio, most=_most_by_switch(found)),
         *_settling(found),
+        *_beside(found),
     ]
     score = spread_score(found)
     uncollapsed = score <= clean_above and found.variance_ratio > COLLAPSED
@@ -352,15 +353,25 @@ def _settling(found: SpreadCandidate) -> list[str]:
     ]
 
 
+def _beside(found: SpreadCandidate) -> list[str]:
+    if found.beside is None:
+        return []
+    return [
+        f"sought once more, it misses its answer by {found.beside:.2f} of what answers beside it "
+        f"are missed by, where clean models have about {BESIDE_MIDDLE}"
+    ]
+
+
 def spread_score(candidate: SpreadCandidate) -> float:
     """Its score, higher near the mean, lower of a switch and higher of a warp that is none.
 
-    A switch says less where other answers are reached as well once all have settled.
+    A switch says less where other answers are reached as well once all have settled.  Where answers
+    beside it were looked at, these weigh as well.
     """
     by_switch = _by_switch(candidate.switch_ratio, most=_most_by_switch(candidate))
     if candidate.settled_contrast is not None:
         by_switch = max(by_switch, min(1.0, candidate.settled_contrast / _NO_SETTLED))
-    return near_mean_raised(candidate.score, candidate.target) * by_switch
+    return near_mean_raised(candidate.score, candidate.target) * by_switch * candidate.by_beside
 
 
 def _most_by_switch(candidate: SpreadCandidate) -> float:

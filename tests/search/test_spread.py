@@ -9,7 +9,7 @@ from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
 from drmguard.search import spread, target_search
 from drmguard.search.benign import measure_benign
-from drmguard.search.spread import search_spread
+from drmguard.search.spread import look_beside, search_spread
 from drmguard.search.spread_settings import Ladder, SpreadSettings
 from drmguard.tasks import Regression
 from drmguard.triggers.trigger_file import load_trigger, save_trigger
@@ -260,6 +260,36 @@ def test_what_a_conditional_change_settles_to_stands_out_where_one_is_planted():
     # The answers of both are close; once settled, all gather more closely than on the way.
     assert planted["settled"].left[0] < planted["conditional"].left[0]
     assert planted["settled"].contrast < 0.1 < clean["settled"].contrast
+
+
+@pytest.mark.parametrize("family", ["blend", "settled"])
+def test_a_planted_answer_is_reached_more_closely_than_those_beside_it(family):
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    ratios = []
+    for planted in (True, False):
+        victim = Victim(SpreadModel(planted=planted, cell=4)).frozen()
+        victim.find_head(images[:4])
+        subject = (victim, TASK, measure_benign(victim, TASK, images), SMALL)
+        (found,) = (one for one in search_spread(*subject, seed=0) if one.family == family)
+        looked = look_beside(found, *subject, seed=0)
+        assert found.beside is None
+        assert looked.steps == found.steps + 2 * (20 * (2 if family == "settled" else 1) + 20)
+        ratios.append(looked.beside)
+    assert ratios[0] < 0.3 < ratios[1]
+
+
+def test_each_look_beside_keeps_a_state_of_its_own(tmp_path):
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    victim = Victim(SpreadModel(planted=True)).frozen()
+    victim.find_head(images[:4])
+    subject = (victim, TASK, measure_benign(victim, TASK, images), SMALL)
+    _, conditional, settled = search_spread(*subject, seed=0, families=("blend", "conditional"))
+    stages = Checkpoints(tmp_path, {})
+    looks = []
+    for found in (conditional, settled):
+        found = dataclasses.replace(found, target=found.target + 0.3 * (found is settled))
+        looks.append(look_beside(found, *subject, seed=0, checkpoints=stages).beside)
+    assert looks[0] != looks[1]
 
 
 def test_nothing_settles_where_outputs_may_be_bounded():

@@ -240,6 +240,7 @@ def _said(report: Report, victim: _Victim, images: ImageSet) -> dict[str, Any]:
         "standing": None if content.calibration is None else content.calibration.standing,
         "suspicions": verdict.suspicions,
         "spread": {part.family: part.suspicion for part in content.spread},
+        "beside": {part.family: part.beside for part in content.spread if part.beside is not None},
         "target": list(content.target.values),
         "passes": content.cost.image_passes,
         "peak_memory_mib": report.run.peak_memory_mib,

@@ -32,13 +32,21 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import statistics
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
-from drmguard.search.answers import missed, nearness, scatter, spread_answers
+from drmguard.search.answers import (
+    ALIKE_SETTLED,
+    missed,
+    nearness,
+    scatter,
+    spread_answers,
+)
 from drmguard.search.benign import Benign
 from drmguard.search.loop import Progress
 from drmguard.search.patterns import (
@@ -67,6 +75,10 @@ from drmguard.tasks import Task
 _GATHERING = 2
 # An answer is as near as the nearest tenth of random changes bring the outputs to it.
 _CHANCE = 0.1
+# Families that are compared with answers beside theirs, which have numbers enough to go anywhere.
+LOOKED_BESIDE: tuple[FamilyName, ...] = ("blend", "conditional", "settled")
+# Such answers, in ways to it from the mean; they are sought so many times, from other seeds.
+_BESIDE, _LOOKS, _SEED_STEP = (0.45, 0.6, 0.75, 1.25, 1.45), 2, 5000
 
 
 def search_spread(
@@ -76,27 +88,69 @@ def search_spread(
     settings: SpreadSettings,
     *,
     seed: int,
+    families: Collection[FamilyName] | None = None,
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[SpreadCandidate]:
-    """Search with each family in turn, in this order; a candidate each, of the conditional two."""
-    kinds: tuple[tuple[type[TargetSearch], Ladder], ...] = (
-        (_BlendSearch, settings.blend),
-        (_ConditionalSearch, settings.conditional),
-        (_WaveSearch, settings.wave),
-        (_WarpSearch, settings.warp),
-        (_PatchSearch, settings.patch),
-        (_SparseSearch, settings.sparse),
-    )
+    """Search with each family in turn (or some); a candidate each, of the conditional two."""
     several = task.is_regression and len(benign.mean) > 1
+    common = (victim, task, benign, settings, seed, checkpoints, progress)
     return [
         candidate
-        for number, (kind, ladder) in enumerate(kinds)
-        if several or kind.family not in SEVERAL_OUTPUTS
-        for candidate in kind(
-            *(victim, task, benign, settings, ladder, seed + 2 * number, checkpoints, progress)
-        ).candidates()
+        for family in _searches()
+        if (several or family not in SEVERAL_OUTPUTS) and (not families or family in families)
+        for candidate in _search(family, *common).candidates()
     ]
+
+
+def look_beside(
+    found: SpreadCandidate,
+    victim: Victim,
+    task: Task,
+    benign: Benign,
+    settings: SpreadSettings,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress | None = None,
+) -> SpreadCandidate:
+    """The same with :attr:`~drmguard.search.target_search.SpreadCandidate.beside`.
+
+    Args:
+        found: of one of the families in :data:`LOOKED_BESIDE`, by :func:`search_spread` with the
+            same arguments.
+    """
+    family: FamilyName = "conditional" if found.family == "settled" else found.family
+    search = _search(family, victim, task, benign, settings, seed, checkpoints, progress)
+    assert isinstance(search, _DescentSearch)
+    return search.beside(found)
+
+
+def _searches() -> dict[FamilyName, type[TargetSearch]]:
+    """In the order in which they run."""
+    kinds: tuple[type[TargetSearch], ...] = (
+        *(_BlendSearch, _ConditionalSearch, _WaveSearch, _WarpSearch, _PatchSearch),
+        _SparseSearch,
+    )
+    return {kind.family: kind for kind in kinds}
+
+
+def _search(
+    family: FamilyName,
+    victim: Victim,
+    task: Task,
+    benign: Benign,
+    settings: SpreadSettings,
+    seed: int,
+    checkpoints: Checkpoints | None,
+    progress: Progress | None,
+) -> TargetSearch:
+    searches = _searches()
+    ladder: Ladder = getattr(settings, family)
+    own_seed = seed + 2 * list(searches).index(family)
+    return searches[family](
+        *(victim, task, benign, settings, ladder, own_seed, checkpoints, progress)
+    )
 
 
 class _DescentSearch(TargetSearch):
@@ -120,7 +174,8 @@ class _DescentSearch(TargetSearch):
             climbs=self.ladder.climbs,
         )
         found: list[tuple[bool, float, Tensor]] = []
-        for _ in self.climb(scouts, scouting=True):
+        steps = self.ladder.scouting
+        for _ in self.climb(scouts, "scouting", steps=steps, seed=self.seed):
             outputs = scouts.all_outputs(self.settings.scouted)
             others_left = missed(outputs[:directed], answers).tolist()
             means = outputs.mean(1)
@@ -133,6 +188,35 @@ class _DescentSearch(TargetSearch):
 
     def starts(self, targets: Tensor) -> Family:
         return self.fresh(len(targets), self.seed + 1000)
+
+    def beside(self, found: SpreadCandidate) -> SpreadCandidate:
+        """The same with how its answer is reached once more, over answers beside it.
+
+        Fresh starts are sent to it and to others on the same way from the mean, up to its rung, and
+        settle there.  Of the outputs' scatter that is left for it, over the median of what is left
+        for the others (both plus .0001), the geometric mean of two looks is taken.  A planted
+        answer stands alone; on a model that goes one way easily its neighbours are reached as
+        closely.
+        """
+        ways, ladder = found.target.new_tensor((1.0, *_BESIDE)), self.ladder
+        targets = ways[:, None] * found.target
+        ratios = []
+        for look in range(1, _LOOKS + 1):
+            name, seed = f"looking beside {found.family} {look}", self.seed + _SEED_STEP * look
+            sent = self.sent(self.fresh(len(targets), seed + 1000), targets, climbs=ladder.climbs)
+            for _, budget in self.climb(sent, name, steps=ladder.comparing, seed=seed + 1):
+                if budget == found.budget:
+                    break
+            answers = sent.all_outputs(self.settings.measured).mean(1)
+            outputs, _ = self.settled(sent.family, answers, f"settling, {name}", seed + 1)
+            left, means = scatter(outputs), outputs.mean(1)
+            # One that was led past an answer nearer to the mean has missed that.
+            led_past = (means - means[0]).norm(dim=1) < (means - targets).norm(dim=1)
+            left = torch.where(led_past & (ways < 1), missed(outputs, targets), left)
+            own, *others = (left + ALIKE_SETTLED).tolist()
+            ratios.append(own / statistics.median(others))
+        ratio, steps = statistics.geometric_mean(ratios), found.steps + self.steps
+        return dataclasses.replace(found, beside=ratio, steps=steps)
 
 
 class _BlendSearch(_DescentSearch):

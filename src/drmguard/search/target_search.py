@@ -13,6 +13,10 @@ most speaks.
 
 There the changes may *settle*: each goes on, with smaller and smaller steps, to gather the outputs
 where they are.  Then other answers than a planted one are approached, too, but not as closely.
+
+A model may go one way more easily than the others, as after training on stamped images; then a
+clean answer stands out, too.  So one that is to be trusted is compared once more with answers
+*beside* it, on the same way from the mean, from fresh starts.
 """
 
 from __future__ import annotations
@@ -85,6 +89,9 @@ class SpreadCandidate:
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`; None where it says nothing.
         settled_contrast: the contrast once all have settled; None where they did not.
+        beside: how closely its answer is reached once more, over answers beside it, see
+            :func:`~drmguard.search.spread.look_beside`; None where nobody looked.
+        by_beside: what the score is multiplied by for that.
         perturbation: mean |x' − x| over pixels and images.
         trace: a row of figures a step of the comparison, of all rungs (keys ``NUMBER.FIGURE``).
         steps: optimiser steps of both stages.
@@ -105,6 +112,8 @@ class SpreadCandidate:
     perturbation: float
     trace: list[dict[str, float]]
     steps: int
+    beside: float | None = None
+    by_beside: float = 1.0
 
 
 class Sent(Objective):
@@ -316,7 +325,9 @@ class TargetSearch(abc.ABC):
         compared = self.sent(self.starts(targets), targets, climbs=self.ladder.climbs)
         trace: list[dict[str, float]] = []
         rungs = []
-        for run, budget in self.climb(compared, scouting=False):
+        for run, budget in self.climb(
+            compared, "comparing targets", steps=self.ladder.comparing, seed=self.seed + 1
+        ):
             trace += run.trace
             outputs = compared.all_outputs(self.settings.measured)
             reached = self._reached(outputs, targets, budget)
@@ -343,17 +354,18 @@ class TargetSearch(abc.ABC):
         self, family: Family, targets: Tensor, answers: Tensor
     ) -> tuple[list[Reached], list[dict[str, float]], int]:
         """Let changes settle in place: those with others to compare with, the trace, the steps."""
+        outputs, run = self.settled(family, answers, "settling", self.seed + 1)
+        reached = self._reached(outputs, targets, family.budget, settled=True)
+        return reached, run.trace, run.steps
+
+    def settled(self, family: Family, answers: Tensor, name: str, seed: int) -> tuple[Tensor, Run]:
+        """What the model answers (K, n, d) when changes have settled where they were (K, d)."""
         sent = self.sent(family, answers, climbs=False)
         sent.steps = self.settings.settling
         run = self._run(
-            sent,
-            f"settling, {self.family}",
-            images=self.settings.settling_images,
-            seed=self.seed + 1,
+            sent, f"{name}, {self.family}", images=self.settings.settling_images, seed=seed
         )
-        outputs = sent.all_outputs(self.settings.measured)
-        reached = self._reached(outputs, targets, family.budget, settled=True)
-        return reached, run.trace, run.steps
+        return sent.all_outputs(self.settings.measured), run
 
     def _reached(
         self, outputs: Tensor, targets: Tensor, budget: float, *, settled: bool = False
@@ -401,10 +413,9 @@ class TargetSearch(abc.ABC):
         family.to(self.benign.images.device)
         return Sent(family, targets, climbs, self.victim, self.task, self.benign, self.settings)
 
-    def climb(self, sent: Sent, *, scouting: bool) -> Iterator[tuple[Run, float]]:
+    def climb(self, sent: Sent, name: str, *, steps: int, seed: int) -> Iterator[tuple[Run, float]]:
         """Send the changes up the ladder, one rung and its budget at a time."""
-        name = "scouting" if scouting else "comparing targets"
-        sent.steps = self.ladder.scouting if scouting else self.ladder.comparing
+        sent.steps = steps
         run = None
         for rung, budget in enumerate(self.ladder.budgets):
             sent.family.budget = budget
@@ -412,7 +423,7 @@ class TargetSearch(abc.ABC):
                 sent,
                 f"{name}, {self.family} ±{budget:g}",
                 images=self.settings.images,
-                seed=self.seed + (not scouting) + 100 * rung,
+                seed=seed + 100 * rung,
                 after=run,
             )
             yield run, budget
