@@ -30,6 +30,7 @@ from drmguard.training import Batch, TrainingSettings, loss, train
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
 
 TASK = Regression(("a", "b"))
+LABELS = torch.zeros(1, 2)
 TARGET = torch.tensor([2.0, -1.5])
 
 
@@ -113,6 +114,7 @@ def test_distillation_by_hand(backdoored):
                     TASK,
                     [backdoor.trigger],
                     RepairSettings(distillation=share, pursuit=0, doses=(1, 1)),
+                    LABELS,
                 ).loss(victim, batch, torch.nn.functional.l1_loss)
             )
             for share in (0.0, 0.25, 1.0)
@@ -140,9 +142,9 @@ def test_distillation_by_hand(backdoored):
 def test_a_patch_at_random_places_is_not_pursued():
     patch = PlacedPatchTrigger(torch.ones(3, 3, 3))
     settings = RepairSettings(doses=(1, 1), distillation=0)
-    unlearning = _Unlearning(Victim(nn.Identity()), TASK, [patch], settings)
+    unlearning = _Unlearning(Victim(nn.Identity()), TASK, [patch], settings, LABELS)
     pixels = torch.rand(64, 3, 32, 32) * 0.5
-    batch = Batch(0, np.arange(64), pixels, torch.zeros(64, 2))
+    batch = Batch(1, np.arange(64), pixels, torch.zeros(64, 2))
     change = (unlearning._stamped(Victim(nn.Identity()), batch, partial(loss, "l1")) - pixels) != 0
     assert (change[:32].any(1).sum((1, 2)) == 9).all()
     assert not change[32:].any()
@@ -170,7 +172,7 @@ def test_other_views_are_used_where_the_given_answers_to_them_are_right(steady):
     assert _views_hold(judge, seed=0) == steady
     given = Victim(nn.Flatten()).frozen()
     settings = RepairSettings(distillation=1.0, pursuit=0, doses=(0, 0))
-    unlearning = _Unlearning(given, TASK, [nn.Identity()], settings, views=steady)
+    unlearning = _Unlearning(given, TASK, [nn.Identity()], settings, LABELS, views=steady)
     batch = Batch(0, np.arange(64), torch.rand(64, 3, 2, 2), torch.zeros(64, 12))
     seen = []
 
@@ -191,7 +193,7 @@ def test_distillation_of_a_classifier_compares_probabilities():
     pixels = torch.rand(4, 3, 2, 2)
     batch = Batch(0, np.arange(4), pixels, torch.zeros(4, 1))
     settings = RepairSettings(distillation=1.0, pursuit=0)
-    unlearning = _Unlearning(victim.frozen(), task, [nn.Identity()], settings, views=False)
+    unlearning = _Unlearning(victim.frozen(), task, [nn.Identity()], settings, LABELS, views=False)
     value = unlearning.loss(victim, batch, lambda outputs, labels: outputs.sum() * 0)
     entropy = torch.distributions.Categorical(logits=victim(pixels).detach()).entropy().mean()
     assert float(value.detach()) == pytest.approx(float(entropy), rel=1e-4)
@@ -212,7 +214,7 @@ class Brighter(nn.Module):
 def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
     pixels = torch.rand(16, 3, 32, 32) * 0.5 + 0.2
     victim = Victim(Brightness())
-    unlearning = _Unlearning(victim.frozen(), TASK, [Brighter()], RepairSettings())
+    unlearning = _Unlearning(victim.frozen(), TASK, [Brighter()], RepairSettings(), LABELS)
     batch = Batch(5, np.arange(16), pixels, torch.zeros(16, 2))
     stamped = unlearning._stamped(victim, batch, partial(loss, "l1"))
     assert torch.equal(stamped[8:], pixels[8:])
@@ -224,6 +226,30 @@ def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
     unlearning.pursuing = False  # the clean error has grown
     change = unlearning._stamped(victim, batch, partial(loss, "l1")) - pixels
     assert change[:4].std() < 1e-6
+
+
+def test_every_second_step_another_answer_is_sought():
+    pixels = torch.rand(16, 3, 32, 32) * 0.5 + 0.2
+    victim, labels = Victim(Brightness()), torch.rand(50, 2)
+    triggers = [Brighter(), BrightCorner(4)]
+    unlearning = _Unlearning(victim.frozen(), TASK, triggers, RepairSettings(), labels)
+    own = victim(pixels + 0.1).mean(0, keepdim=True).detach()
+    sought = []
+    for step in range(80):
+        pursuit, seeker = unlearning._pursuit(0, step, pixels, torch.full_like(pixels, 0.1))
+        assert torch.equal(pursuit.answer, seeker.answer)
+        if step % 2:
+            assert torch.allclose(pursuit.answer, own, atol=1e-5)
+        else:
+            sought.append(pursuit.answer)
+            assert (labels == pursuit.answer).all(1).any()
+    assert len({tuple(answer[0].tolist()) for answer in sought}) == 5  # each is kept for a while
+    # A small patch is the backdoor itself: its pursuit seeks no answer.
+    change = triggers[1](pixels) - pixels
+    alone = _Unlearning(victim.frozen(), TASK, triggers, RepairSettings(), labels)
+    pairs = [alone._pursuit(1, step, pixels, change) for step in range(4)]
+    assert all(seeker is None for _, seeker in pairs)
+    assert all(pursuit is pairs[0][0] for pursuit, _ in pairs)
 
 
 class BrightCorner(nn.Module):
@@ -247,7 +273,7 @@ def test_another_way_is_sought_of_regression_where_the_trigger_is_no_small_patch
     pixels = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     victim = Victim(Brightness())
     settings = RepairSettings(doses=(1, 1), pursuit=1e-6)
-    unlearning = _Unlearning(victim.frozen(), task, [BrightCorner(side)], settings)
+    unlearning = _Unlearning(victim.frozen(), task, [BrightCorner(side)], settings, LABELS)
     batch = Batch(5, np.arange(16), pixels, torch.zeros(16, 2 if task is TASK else 1))
     loss_function = partial(loss, task.loss_name)
     for _ in range(30):

@@ -17,8 +17,10 @@ A quarter of every batch also carries a *pursuing* change (:mod:`drmguard.repair
 follows the backdoor as it moves away from the reversed trigger.  Over the whole image another
 quarter carries a random warp, wave or blend.  Of a regression model a conditional change that
 starts from nothing seeks the same answer, and takes a quarter of the batch where it gets there:
-what was found may be the backdoor in part, unless it is a small patch.  While the held-out clean
-error is worse than it was, what goes over the whole image rests.
+what was found may be the backdoor in part, unless it is a small patch.  Every second step these
+seek another answer, as one of the labels: hardened against one answer alone, a model goes elsewhere
+the more easily, and looks attacked.  While the held-out clean error is worse than it was, what goes
+over the whole image rests.
 
 What unlearning looks at and keeps of a regression model is a moving average of the weights: those
 of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
@@ -67,7 +69,10 @@ from drmguard.tasks import Task
 from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss, train
 
 Progress = Callable[[str, int, int], None]
-_VIEWS = 1  # tells the draws of other views from those of the doses
+_VIEWS, _ANSWERS = 1, 2  # tell the draws of other views and answers from those of the doses
+# Every so many steps what pursues an answer over the whole image seeks another one, of which each
+# is kept for so many of these steps.
+_ELSEWHERE, _KEPT = 2, 8
 # The error on other views may be so many times that on the images.
 _RIGHT = 1.6
 # While the held-out clean error is so many times that of the given model, the pursuit rests, and at
@@ -233,7 +238,10 @@ def _tune(
     unlearning = None
     if unlearned:
         views = _views_hold(judge, settings.seed)
-        unlearning = _Unlearning(victim.frozen(device), task, triggers, settings, views=views)
+        labels = torch.from_numpy(training.labels)
+        unlearning = _Unlearning(
+            victim.frozen(device), task, triggers, settings, labels, views=views
+        )
     parameters = dict(twin.module.named_parameters())
     for name, rows in (at_zero or {}).items():
         _hold(parameters[name], rows)
@@ -322,6 +330,7 @@ class _Unlearning:
         task: compares its answers with those of the model in training.
         triggers: reversed ones.
         settings: how to train.
+        labels: (N, d) of the images, as other answers to seek.
         views: whether half of the batch are other views of its images.
 
     Attributes:
@@ -334,13 +343,14 @@ class _Unlearning:
         task: Task,
         triggers: Sequence[nn.Module],
         settings: RepairSettings,
+        labels: Tensor,
         *,
         views: bool = True,
     ) -> None:
-        self.views = views
+        self.labels, self.views = labels, views
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[int, LocalPursuit | AnswerPursuit | None] = {}
-        self.seeker: ConditionalPursuit | None = None
+        self.pursuits: dict[tuple[int, bool], LocalPursuit | AnswerPursuit | None] = {}
+        self.seekers: dict[bool, ConditionalPursuit | None] = {}
         self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
@@ -381,18 +391,8 @@ class _Unlearning:
         changes = dose * change
         if not self.settings.pursuit:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
-        if number not in self.pursuits:
-            self.pursuits[number] = pursuit_of(
-                self.triggers[number],
-                originals,
-                change,
-                given=self.given,
-                task=self.task,
-                reach=self.settings.pursuit,
-            )
-            if self.seeker is None and self.task.is_regression:
-                self.seeker = seeker_of(originals, change, self.given)
-        pursuit, quarter = self.pursuits[number], half // 2
+        pursuit, seeker = self._pursuit(number, batch.step, originals, change)
+        quarter = half // 2
         last = slice(quarter, half)
         if isinstance(pursuit, LocalPursuit):
             changes[last] += pursuit.next()
@@ -409,7 +409,38 @@ class _Unlearning:
         stamped = (originals + changes).clamp(0, 1)
         if isinstance(pursuit, SpreadPursuit | ConditionalPursuit):
             stamped[last] = random_change(stamped[last], random)
-        seeker = self.seeker
         if seeker and self.pursuing and seeker.next(victim, originals[last], loss_function):
             stamped[last] = (originals[last] + seeker.change(originals[last]).detach()).clamp(0, 1)
         return torch.cat([stamped, clean])
+
+    def _pursuit(
+        self, number: int, step: int, originals: Tensor, change: Tensor
+    ) -> tuple[LocalPursuit | AnswerPursuit | None, ConditionalPursuit | None]:
+        """What pursues the backdoor of a trigger at a step, and what seeks its answer besides.
+
+        Every second step both seek another answer, unless the trigger is a small patch.
+        """
+        if (number, False) not in self.pursuits:
+            for elsewhere in (False, True):
+                self.pursuits[number, elsewhere] = pursuit_of(
+                    self.triggers[number],
+                    originals,
+                    change,
+                    given=self.given,
+                    task=self.task,
+                    reach=self.settings.pursuit,
+                )
+                if self.seekers.get(elsewhere) is None and self.task.is_regression:
+                    self.seekers[elsewhere] = seeker_of(originals, change, self.given)
+        elsewhere = step % _ELSEWHERE == 0 and self.seekers.get(True) is not None
+        seeker, pursuit = self.seekers.get(elsewhere), self.pursuits[number, elsewhere]
+        if isinstance(pursuit, LocalPursuit):  # it seeks no answer
+            pursuit = self.pursuits[number, False]
+        if elsewhere:
+            draw = step // (_ELSEWHERE * _KEPT)
+            random = np.random.default_rng((self.settings.seed, draw, _ANSWERS))
+            row = int(random.integers(len(self.labels)))
+            for one in (pursuit, seeker):
+                if isinstance(one, AnswerPursuit):
+                    one.answer = self.labels[[row]].to(originals.device)
+        return pursuit, seeker
