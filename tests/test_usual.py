@@ -57,4 +57,4 @@ def test_answers_beside_are_a_second_piece_of_evidence():
     assert after(-2, -2) == pytest.approx(-4 / math.sqrt(2))
     assert after(-2, 0) == pytest.approx(-math.sqrt(2))  # what was chance comes back
     assert after(-2, 2) == pytest.approx(0)
-    assert after(-1, -9) == after(-1, -5) == pytest.approx(-4 / math.sqrt(2))  # three at most
+    assert after(-1, -9) == after(-1, -5) == pytest.approx(-3 / math.sqrt(2))  # two at most

@@ -116,16 +116,17 @@ _HARD = """# What is hard to tell
 
 Clean models that were trained in unusual ways, triggers of four pixels, targets at the labels'
 mean, several targets, an attack that knows the defence, outputs that scatter about the target or
-move by an offset (which the default does not look for), other networks, and a defender with 5 or
-2 % of the data (suite `hard`). The models of seed 22 that [the zoo](zoo.md) has too, and scans with
+move by an offset (which the default does not look for), other networks, and a defender with 5 or 2
+% of the data (suite `hard`). The models of seed 22 that [the zoo](zoo.md) has too, and scans with
 less data of all but gaze's clean one, are of before scouts could lead to wherever some outputs
 meet; only those with a score in the column *settled* are of after conditional changes are followed
 until they settle. That was made for the clean model on steering with heavy augmentation (seed 50),
-which therefore no longer counts as one that nobody had looked at; no choice was made on the others,
-those of 128×128 (*gaze-128*) among them. An attack that did not take leaves
-nothing to be found: its AE is near the clean model's distance from the target. Gaze's BadNets 22
-was trained again (RE 3.14°, AE .74° until then) after it was scanned and repaired with less data.
-Seconds are up to twice too long where two to three jobs shared two cores.
+which therefore no longer counts as one that nobody had looked at, nor does its look beside its
+answer, which led to how much that may count; no choice was made on the others, those of 128×128
+(*gaze-128*) among them. An attack that did not take leaves nothing to be found: its AE is near the
+clean model's distance from the target. Gaze's BadNets 22 was trained again (RE 3.14°, AE .74° until
+then) after it was scanned and repaired with less data. Seconds are up to twice too long where two
+to three jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.
