@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from other_kinds import NETWORKS, REPORTED_FROM, SIDES, Kind, Locations, split, trained
+from other_kinds import REPORTED_FROM, SIDES, Kind, Locations, split, trained
 from torch import nn
 
 from drmguard.atomic import write_text
@@ -65,17 +65,15 @@ def _models(
 ) -> Iterator[tuple[str, LoadedModel | nn.Module, ImageSet, str | None]]:
     store = Store(HERE / "results", default_cache())
     for cell in load_suite("development").cells:
-        data, path = cell.model.data, store.model_path(cell.model)
-        if cell.work == "train" and cell.model.attack is None and path.exists():
+        model, data, path = cell.model, cell.model.data, store.model_path(cell.model)
+        if cell.work == "train" and model.attack is None and path.exists():
             source = data.located({"steering": str(where.steering)})
             images = split(open_images(source, count=data.count, size=data.size)).benign
-            model = cell.model
             name = f"{data.name}-{model.network}-clean-{model.seed}"
             yield name, load_model(path), images, None
     for path in sorted(where.cache.glob("*-clean-*.pt")):
         data_name, network, _, seed = path.stem.split("-")
         if int(seed) < REPORTED_FROM and data_name in SIDES and data_name != "classes":
-            assert network in NETWORKS
             one = trained(Kind(data_name, network, None, int(seed)), where)
             yield path.stem, one.model, split(one.images).benign, one.task
 
@@ -102,12 +100,12 @@ def table() -> None:
     models = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     print(f"{len(models)} clean models")
     ratios = {family: [model["beside"][family] for model in models] for family in LOOKED_BESIDE}
-    ratios["all"] = [value for values in ratios.values() for value in values]
+    ratios |= {"all": [value for values in ratios.values() for value in values]}
     for family, values in ratios.items():
-        logarithms = [math.log(value) for value in values]
+        deviation = statistics.stdev(map(math.log, values))
         print(
-            f"{family}: {math.exp(statistics.mean(logarithms)):.2f}, deviation "
-            f"{statistics.stdev(logarithms):.2f}, {min(values):.2f} to {max(values):.2f}"
+            f"{family}: {statistics.geometric_mean(values):.2f}, deviation {deviation:.2f}, "
+            f"{min(values):.2f} to {max(values):.2f}"
         )
 
 

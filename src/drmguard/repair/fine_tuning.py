@@ -432,10 +432,10 @@ class _Unlearning:
                 )
                 if self.seekers.get(elsewhere) is None and self.task.is_regression:
                     self.seekers[elsewhere] = seeker_of(originals, change, self.given)
+            if isinstance(self.pursuits[number, False], LocalPursuit):  # it seeks no answer
+                self.pursuits[number, True] = self.pursuits[number, False]
         elsewhere = step % _ELSEWHERE == 0 and self.seekers.get(True) is not None
         seeker, pursuit = self.seekers.get(elsewhere), self.pursuits[number, elsewhere]
-        if isinstance(pursuit, LocalPursuit):  # it seeks no answer
-            pursuit = self.pursuits[number, False]
         if elsewhere:
             draw = step // (_ELSEWHERE * _KEPT)
             random = np.random.default_rng((self.settings.seed, draw, _ANSWERS))
