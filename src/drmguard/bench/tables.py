@@ -93,12 +93,13 @@ warps of up to .09 of the side were searched, and gaze's BadNets 26, SIG 27 and 
 head pose's SIG 26 and 27 before switches had weight. All p-values are under the null of today,
 computed from each scan's suspicions; target errors are those of what spoke in the scan. RE and AE
 are those of the models that `auto` scanned. Twenty-two of gaze's and head pose's scans ran on a
-slower machine beside two or three other jobs (155 to 434 seconds). Neural Cleanse and FeatureRE
-decide nothing without a threshold: their ROC-AUC counts; on gaze Neural Cleanse scanned BadNets 22
-and SIG 22 as trained on yet another processor. On steering and gaze there are DRMGuard's ablations
-(Tables 7 and 8: its weights, without RAV and without the attention map), in its fast recipe. In the
-paper's own (method *paper*) two models on gaze were scanned; the seconds of the first include two
-thirds of the generator's pre-training.
+slower machine beside two or three other jobs (155 to 434 seconds), three of steering's (Blends 24
+and 26, Input-Aware 24) beside two other jobs. Neural Cleanse and FeatureRE decide nothing without a
+threshold: their ROC-AUC counts; on gaze Neural Cleanse scanned BadNets 22 and SIG 22 as trained on
+yet another processor. On steering and gaze there are DRMGuard's ablations (Tables 7 and 8: its
+weights, without RAV and without the attention map), in its fast recipe. In the paper's own (method
+*paper*) two models on gaze were scanned; the seconds of the first include two thirds of the
+generator's pre-training.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
