@@ -61,6 +61,30 @@ def test_further_triggers_change_every_image_alike(other_kinds, trigger):
         assert 0.002 < share < 0.15
 
 
+@pytest.mark.parametrize("made", ["boxed", "cornered"])
+def test_labels_say_where_a_photo_lies(other_kinds, made):
+    white, black = np.full((3, 32, 32), 255, np.uint8), np.zeros((3, 32, 32), np.uint8)
+    photos = ImageSet(np.stack([white, black]), np.zeros((2, 1), np.float32))
+    some = getattr(other_kinds, made)(photos, 60)
+    bright = some.images.mean(1) > 127
+    # White on black, whose labels reach no edge of the image.
+    checked = 0
+    for where, label in zip(bright, some.labels, strict=True):
+        down, across = np.nonzero(where)
+        if not 0 < len(down) < 0.5 * where.size or where[0].any() or where[:, 0].any():
+            continue
+        if made == "boxed":
+            x, y, width, height = label
+            edges = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+        else:
+            corners = label.reshape(4, 2)
+            edges = np.stack([corners.min(0), corners.max(0)]).T.flatten()
+        found = (across.min(), across.max() + 1, down.min(), down.max() + 1)
+        assert found == pytest.approx(edges, abs=1.6)
+        checked += 1
+    assert checked > 5
+
+
 @pytest.mark.parametrize("trigger", [None, "glass", "stripes"])
 def test_classes(other_kinds, trigger):
     labels = np.arange(80)[:, None] % 4

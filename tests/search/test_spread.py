@@ -7,8 +7,9 @@ import torch
 from conftest import TARGET, SpreadModel, WarpedModel, labelled_by, smooth_images
 from drmguard.checkpoint import Checkpoints
 from drmguard.models.victim import Victim
-from drmguard.search import spread, target_search
+from drmguard.search import default_answer, spread, target_search
 from drmguard.search.benign import measure_benign
+from drmguard.search.default_answer import DefaultAnswers
 from drmguard.search.spread import look_beside, search_spread
 from drmguard.search.spread_settings import Ladder, SpreadSettings
 from drmguard.tasks import Regression
@@ -99,8 +100,8 @@ def test_the_default_answer_is_no_target(monkeypatch):
     for one in found[:4]:  # warps and patches drown nothing
         assert (one.sent[0] - default).square().mean().sqrt() > 0.25
     # Else the pattern that drowns the content would pass for a trigger.
-    monkeypatch.setattr(target_search, "_DEFAULT", 0.0)
-    monkeypatch.setattr(target_search, "_LEANING", 0.0)
+    monkeypatch.setattr(default_answer, "_DEFAULT", 0.0)
+    monkeypatch.setattr(default_answer, "_LEANING", 0.0)
     assert judge_spread(search(DrownedModel(planted=False))[0])[0].decision == "backdoored"
 
 
@@ -111,13 +112,14 @@ def test_one_of_the_blank_pictures_may_have_another_answer():
     how = (victim, TASK, benign, SMALL)
     one = spread._BlendSearch(*how, SMALL.blend, 0, None, None)
     answers = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
-    one.blank = torch.ones(6, 2)
-    one.blank[3] = -1
+    blank = torch.ones(6, 2)
+    blank[3] = -1
+    one.default = DefaultAnswers(blank, blank[:0])
     assert one.by_default(answers).tolist() == [True, False]
     warps = spread._WarpSearch(*how, SMALL.warp, 0, None, None)  # they drown no content
-    warps.blank = one.blank
+    warps.default = one.default
     assert warps.by_default(answers).tolist() == [False, False]
-    one.blank[4] = -1
+    blank[4] = -1
     assert one.by_default(answers).tolist() == [False, False]
 
 
@@ -137,12 +139,12 @@ def test_a_switch_says_nothing_where_content_may_be_drowned():
         given = {name: s._switch_ratio(torch.nn.Identity(), answer) for name, s in searches.items()}
         return [name for name, ratio in given.items() if ratio is not None]
 
+    blank = torch.tensor([[1.0, 1.0]] * 2 + [[-1.0, -1.0]] * 4)
     for one in searches.values():
-        one.blank = torch.tensor([[1.0, 1.0]] * 2 + [[-1.0, -1.0]] * 4)
+        one.default = DefaultAnswers(blank, blank[:0])
     assert said(far) == ["blend", "warp"]
     assert said(near) == ["warp"]
-    for one in searches.values():
-        one.blank[2] = 1.1  # half of the pictures give that answer
+    blank[2] = 1.1  # half of the pictures give that answer
     assert said(far) == ["warp"]
 
 
@@ -404,7 +406,8 @@ def test_what_settles_near_what_half_of_the_blank_pictures_give_comes_last():
     victim.find_head(images[:8])
     how = (victim, TASK, measure_benign(victim, TASK, images), SMALL)
     one = spread._ConditionalSearch(*how, SMALL.conditional, 0, None, None)
-    one.blank = torch.tensor([[1.0, 1.0]] * 3 + [[-2.0, -2.0]] * 3)
+    blank = torch.tensor([[1.0, 1.0]] * 3 + [[-2.0, -2.0]] * 3)
+    one.default = DefaultAnswers(blank, blank[:0])
     answers = torch.tensor([[1.4, 1.4], [1.0, -1.0], [-1.0, 1.0], [2.5, 2.5], [-1.3, -1.3]])
     outputs = answers[:, None] + 0.01 * torch.randn(5, 16, 2)
     for settled, last in ((False, [False] * 5), (True, [True, False, False, False, False])):

@@ -13,6 +13,8 @@ from drmguard.triggers.warp import default_grid
 FamilyName = Literal["blend", "conditional", "settled", "wave", "warp", "patch", "sparse"]
 # Families whose changes can leave nothing of the content to be seen.
 DROWNING: tuple[FamilyName, ...] = ("blend", "conditional", "wave")
+# Families whose changes are as good as noise.
+TEXTURING: tuple[FamilyName, ...] = (*DROWNING, "sparse")
 # Families that only several outputs of a regression model are searched by: a few opaque pixels send
 # one output anywhere, and a clean classifier to most classes.
 SEVERAL_OUTPUTS: tuple[FamilyName, ...] = ("sparse",)

@@ -46,19 +46,21 @@ from drmguard.search.answers import (
     scatter,
 )
 from drmguard.search.benign import Benign, respond
+from drmguard.search.default_answer import DefaultAnswers
 from drmguard.search.loop import Objective, Progress, Run, optimise, traced_target
 from drmguard.search.patterns import Family
-from drmguard.search.spread_settings import DROWNING, FamilyName, Ladder, SpreadSettings
+from drmguard.search.spread_settings import (
+    DROWNING,
+    TEXTURING,
+    FamilyName,
+    Ladder,
+    SpreadSettings,
+)
 from drmguard.search.switch import switch_ratio
 from drmguard.tasks import Task
 
 # Below this the logarithm of what is left of the way stops pulling.
 _FLOOR = 0.005
-# An answer is the default one if all pictures without content but one give it within so many
-# clean standard deviations; where they differ, there is none.
-_DEFAULT = 0.25
-# Changes that settle lean to what half of these pictures give within so many.
-_LEANING = 0.5
 # Clean images that are stamped at once when what is left is measured.
 _STAMPED = 8
 # Fewer answers apart from one are too few to compare it with.
@@ -228,13 +230,6 @@ def standing_out(reached: Reached) -> tuple[bool, float]:
     return reached.by_default, reached.standing
 
 
-def _without_content(images: Tensor) -> Tensor:
-    """Grey pictures from black to white, and the mean of the images: (6, C, H, W)."""
-    levels = torch.linspace(0, 1, 5, device=images.device)
-    greys = levels.view(-1, 1, 1, 1).expand(-1, *images.shape[1:])
-    return torch.cat([greys, images.mean(0, keepdim=True)])
-
-
 class TargetSearch(abc.ABC):
     """Both stages with one family."""
 
@@ -258,7 +253,7 @@ class TargetSearch(abc.ABC):
         self.image_shape = (channels, height, width)
         # Only outputs of a linear layer are known to have no bounds.
         self.bounded = not task.is_regression or benign.weight is None
-        self.blank = respond(victim, task, benign, _without_content(benign.images)).standardised
+        self.default = DefaultAnswers.of(victim, task, benign)
         self.steps = 0
 
     @abc.abstractmethod
@@ -295,15 +290,10 @@ class TargetSearch(abc.ABC):
         """
         by_default = self.benign.at_bound(answers)
         if self.family in DROWNING:
-            by_default = by_default | (
-                self._blank_answering(answers, _DEFAULT) >= len(self.blank) - 1
-            )
+            by_default = by_default | self.default.given_to_blank(answers)
+        if self.family in TEXTURING:
+            by_default = by_default | self.default.textured_way(answers)
         return by_default & self.task.is_regression
-
-    def _blank_answering(self, answers: Tensor, within: float) -> Tensor:
-        """How many of the pictures without content give each of the answers (K, d)."""
-        distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()
-        return (distances < within).sum(1)
 
     def _switch_ratio(self, trigger: nn.Module, answer: Tensor) -> float | None:
         """None where a clean model may switch, too, since its content is drowned.
@@ -312,7 +302,7 @@ class TargetSearch(abc.ABC):
         what the model says to half of the pictures without content.
         """
         if self.family in DROWNING:
-            by_blank = 2 * int(self._blank_answering(answer[None], _DEFAULT)) >= len(self.blank)
+            by_blank = bool(self.default.given_to_half(answer[None]))
             if self.family == "wave" or by_blank or nearness(answer) < 1:
                 return None
         return switch_ratio(self.victim, self.task, self.benign, trigger)
@@ -380,7 +370,7 @@ class TargetSearch(abc.ABC):
         means, gathered, left = outputs.mean(1), scatter(outputs), missed(outputs, targets)
         default = self.by_default(means)
         if settled:
-            default |= 2 * self._blank_answering(means, _LEANING) >= len(self.blank)
+            default |= self.default.leaned_to(means)
         own = gathered.tolist()
         found = []
         for number, answer in enumerate(means):

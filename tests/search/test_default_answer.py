@@ -1,0 +1,63 @@
+"""What a model says to pictures without content, and which answers lie there."""
+
+import torch
+from tests.search.test_spread import smooth_images
+from torch import nn
+
+from drmguard.models.victim import Victim
+from drmguard.search.benign import measure_benign
+from drmguard.search.default_answer import DefaultAnswers
+from drmguard.tasks import Regression
+
+
+class Edges(nn.Module):
+    """Outputs of the image's corners, all pushed one way by what neighbours differ in."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.fc = nn.Linear(16, outputs)
+        nn.init.orthogonal_(self.fc.weight)
+        self.way = torch.linspace(-1, 1, outputs) + 0.1
+
+    def forward(self, x):
+        grey = x.mean(1, keepdim=True)
+        edges = (grey[..., 1:] - grey[..., :-1]).abs().mean((1, 2, 3))
+        content = nn.functional.adaptive_avg_pool2d(grey, 4).flatten(1)
+        return self.fc(content) + 12 * edges[:, None] * self.way
+
+
+def default_of(outputs):
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    model = Edges(outputs)
+    victim = Victim(model).frozen()
+    task = Regression(tuple(f"y{j}" for j in range(outputs)))
+    benign = measure_benign(victim, task, images)
+    return DefaultAnswers.of(victim, task, benign), model.way / benign.spread
+
+
+def test_many_outputs_have_a_way_that_all_textures_take():
+    default, way = default_of(5)
+    across = torch.tensor([1.0, -2.0, 1.0, 0.0, 0.0])
+    across = across - across @ way / way.square().sum() * way
+    assert len(default.textured) >= 2
+    assert default.textured_way(torch.stack([way, 3 * way, -way, across])).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_few_outputs_have_none():
+    default, way = default_of(3)
+    assert default.textured.shape == (0, 3)
+    assert default.textured_way(way[None]).tolist() == [False]
+
+
+def test_blank_pictures_are_greys_and_the_mean():
+    default, _ = default_of(4)
+    assert default.blank.shape == (6, 4)
+    some = torch.stack([torch.zeros(4), torch.full((4,), 9.0)])
+    near = DefaultAnswers(torch.zeros(6, 4), torch.zeros(0, 4))
+    for said in (near.given_to_blank, near.given_to_half, near.leaned_to):
+        assert said(some).tolist() == [True, False]
