@@ -34,6 +34,7 @@ from drmguard.data.open_images import open_images
 from drmguard.models.load import LoadedModel, as_loaded, load_model
 from drmguard.scanning import ScanSettings, _Scan, choose_task
 from drmguard.search.benign import measure_benign
+from drmguard.search.default_answer import MANY_OUTPUTS
 from drmguard.search.spread import LOOKED_BESIDE, look_beside, search_spread
 from drmguard.verdict import spread_suspicion
 
@@ -75,7 +76,8 @@ def _models(
         data_name, network, _, seed = path.stem.split("-")
         if int(seed) < REPORTED_FROM and data_name in SIDES and data_name != "classes":
             one = trained(Kind(data_name, network, None, int(seed)), where)
-            yield path.stem, one.model, split(one.images).benign, one.task
+            if one.images.labels.shape[1] < MANY_OUTPUTS:
+                yield path.stem, one.model, split(one.images).benign, one.task
 
 
 def _looked(model: LoadedModel, images: ImageSet, task: str | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.repairing import repair_model
 from drmguard.scanning import scan
+from drmguard.search.default_answer import MANY_OUTPUTS
 
 HERE = Path(__file__).parent
 RESULTS, REPAIRS = HERE / "other_kinds", HERE / "other_kinds" / "repairs"
@@ -766,23 +767,20 @@ def table() -> None:
     """Write docs/other-kinds.md from the results."""
     known = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
     text = [_INTRODUCTION]
-    for title, searches, classes in (
-        ("regression", SEARCHES, False),
-        ("classes", (*SEARCHES, "classes"), True),
+    regression = [one for one in known if one["data"] != "classes"]
+    for title, searches, some in (
+        ("regression", SEARCHES, [o for o in regression if o["outputs"] < MANY_OUTPUTS]),
+        ("many outputs", SEARCHES, [o for o in regression if o["outputs"] >= MANY_OUTPUTS]),
+        ("classes", (*SEARCHES, "classes"), [o for o in known if o["data"] == "classes"]),
     ):
         for part, reported in (("Reported", True), ("Development", False)):
-            some = [
-                one
-                for one in known
-                if (one["data"] == "classes") == classes
-                and (one["seed"] >= REPORTED_FROM) == reported
-            ]
-            usual = [one for one in some if one["trigger"] not in FURTHER]
+            ones = [one for one in some if (one["seed"] >= REPORTED_FROM) == reported]
+            usual = [one for one in ones if one["trigger"] not in FURTHER]
             if usual:
                 text += [f"## {part}: {title}\n", *_summary(usual), *_rows(usual, searches)]
-            further = [one for one in some if one["trigger"] in FURTHER]
+            further = [one for one in ones if one["trigger"] in FURTHER]
             if further:
-                clean = [one for one in some if one["trigger"] is None]
+                clean = [one for one in ones if one["trigger"] is None]
                 text += [f"## {part}: {title}, further triggers\n", *_summary(further + clean)]
                 text += _rows(further, searches)
     mended = [json.loads(path.read_text(encoding="utf-8")) for path in REPAIRS.glob("*.json")]

@@ -1,5 +1,6 @@
 """What a model says to pictures without content, and which answers lie there."""
 
+import pytest
 import torch
 from tests.search.test_spread import smooth_images
 from torch import nn
@@ -35,23 +36,26 @@ def default_of(outputs):
     return DefaultAnswers.of(victim, task, benign), model.way / benign.spread
 
 
-def test_many_outputs_have_a_way_that_all_textures_take():
+def test_of_many_outputs_an_answer_on_the_way_of_textures_says_less():
     default, way = default_of(5)
     across = torch.tensor([1.0, -2.0, 1.0, 0.0, 0.0])
     across = across - across @ way / way.square().sum() * way
+    across = across * way.norm() / across.norm()
     assert len(default.textured) >= 2
-    assert default.textured_way(torch.stack([way, 3 * way, -way, across])).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    near, far, back, beside, half = default.aside(
+        torch.stack([way, 3 * way, -way, across, way + across])
+    ).tolist()
+    assert near == pytest.approx(far)
+    assert near < 0.1
+    assert back == 1
+    assert beside > 0.9
+    assert 0.3 < half < 0.7
 
 
-def test_few_outputs_have_none():
+def test_few_outputs_have_no_such_way():
     default, way = default_of(3)
     assert default.textured.shape == (0, 3)
-    assert default.textured_way(way[None]).tolist() == [False]
+    assert default.aside(way[None]).tolist() == [1]
 
 
 def test_blank_pictures_are_greys_and_the_mean():

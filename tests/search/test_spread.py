@@ -413,3 +413,26 @@ def test_what_settles_near_what_half_of_the_blank_pictures_give_comes_last():
     for settled, last in ((False, [False] * 5), (True, [True, False, False, False, False])):
         reached = one._reached(outputs, answers, 0.04, settled=settled)
         assert [r.by_default for r in reached] == last
+
+
+def test_what_lies_where_textures_lead_says_less():
+    images = torch.from_numpy(smooth_images(96)).float() / 255
+    victim = Victim(SpreadModel(planted=False)).frozen()
+    victim.find_head(images[:8])
+    how = (victim, TASK, measure_benign(victim, TASK, images), SMALL)
+    answers = torch.tensor([[1.4, 1.4], [1.0, -1.0], [-1.0, 1.0], [-1.3, -1.3], [2.0, 0.0]])
+    outputs = answers[:, None] + 0.01 * torch.randn(5, 16, 2)
+    blank, textured = torch.full((6, 2), 9.0), torch.tensor([[1.0, 1.0]])
+
+    def scores(search, ladder):
+        one = search(*how, ladder, 0, None, None)
+        found = []
+        for way in (textured, textured[:0]):
+            one.default = DefaultAnswers(blank, way)
+            found.append(torch.tensor([r.score for r in one._reached(outputs, answers, 0.04)]))
+        return found[0] / found[1]
+
+    said = scores(spread._ConditionalSearch, SMALL.conditional)
+    assert said.tolist() == pytest.approx([100, 1, 1, 1, 2], rel=0.01)
+    said = scores(spread._WarpSearch, SMALL.warp)  # no texture
+    assert said.tolist() == [1] * 5

@@ -2,8 +2,9 @@
 
 *Blank* pictures are greys and the mean of the images.  A model of many outputs has many ways to go,
 and one of them is the easiest: landmarks spread over the whole image wherever it is full of edges.
-Noise and cut up images show it, and any strong change takes that way; so on models of many outputs
-such *textures* are asked as well.  With few outputs too many answers would lie on their ways.
+Noise and cut up images show it, and any strong change leads that way; so models of many outputs are
+asked about such *textures* as well, and the nearer an answer lies to their way, the less it says.
+With few outputs too many answers would lie near it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from drmguard.tasks import Task
 _DEFAULT = 0.25
 # Changes that settle lean to what half of these pictures give within so many.
 _LEANING = 0.5
-# From so many outputs on textures are asked; with a cosine of so much an answer lies on their way.
-_MANY_OUTPUTS, _ALONG = 4, 0.8
+# From so many outputs on textures are asked.
+MANY_OUTPUTS = 4
+# So far aside counts an answer on the very way to a texture's.
+_LEAST_ASIDE = 0.01
 # Pictures of each texture; of one whose answers scatter more (clean variances) there is no way.
 _TEXTURED, _AGREEING = 32, 0.3
 # Points a side of coarse noise, pieces a side of images that are cut up, deviation of added noise.
@@ -48,7 +51,7 @@ class DefaultAnswers:
     def of(cls, victim: Victim, task: Task, benign: Benign) -> Self:
         """Ask a frozen victim."""
         blank = respond(victim, task, benign, _blank(benign.images)).standardised
-        if not task.is_regression or len(benign.mean) < _MANY_OUTPUTS:
+        if not task.is_regression or len(benign.mean) < MANY_OUTPUTS:
             return cls(blank, blank[:0])
         answers = torch.stack(
             [
@@ -71,10 +74,14 @@ class DefaultAnswers:
         """Which of the answers (K, d) lie where changes that settle lean to."""
         return 2 * self._blank_near(answers, _LEANING) >= len(self.blank)
 
-    def textured_way(self, answers: Tensor) -> Tensor:
-        """Which of the answers (K, d) lie, from the mean, on the way to a texture's."""
-        ways = functional.cosine_similarity(answers[:, None], self.textured, dim=-1)
-        return (ways > _ALONG).any(1)
+    def aside(self, answers: Tensor) -> Tensor:
+        """How far each of the answers (K, d) lies aside of the ways to textures', (K,) in (0, 1].
+
+        Seen from the mean, the squared sine of the angle to the nearest; 1 from a right angle on.
+        """
+        along = functional.cosine_similarity(answers[:, None], self.textured, dim=-1)
+        along = torch.cat([along, along.new_zeros(len(answers), 1)], 1).amax(1)
+        return (1 - along.square()).clamp(min=_LEAST_ASIDE)
 
     def _blank_near(self, answers: Tensor, within: float) -> Tensor:
         distances = (answers[:, None] - self.blank).square().mean(-1).sqrt()

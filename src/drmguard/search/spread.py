@@ -179,10 +179,10 @@ class _DescentSearch(TargetSearch):
             outputs = scouts.all_outputs(self.settings.scouted)
             others_left = missed(outputs[:directed], answers).tolist()
             means = outputs.mean(1)
-            by_default = self.by_default(means).tolist()
+            by_default, aside = self.by_default(means).tolist(), self.aside(means).tolist()
             for number, left in enumerate(scatter(outputs).tolist()):
                 others = others_left[:number] + others_left[number + 1 :]
-                standing_out = left * self.contrast(left, others)
+                standing_out = left * self.contrast(left, others) / aside[number]
                 found.append((by_default[number], standing_out, means[number]))
         return min(found, key=lambda one: one[:2])[2]
 
@@ -312,7 +312,8 @@ class _TriedSearch(TargetSearch):
 
     def _default_last(self, outputs: Tensor) -> Tensor:
         """How little each change's outputs (K, n, d) gather, more than any where by default."""
-        return torch.where(self.by_default(outputs.mean(1)), math.inf, scatter(outputs))
+        means = outputs.mean(1)
+        return torch.where(self.by_default(means), math.inf, scatter(outputs) / self.aside(means))
 
     def starts(self, targets: Tensor) -> Family:
         nearest = missed(self.outputs[None], targets[:, None]).argmin(1)

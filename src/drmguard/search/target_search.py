@@ -87,7 +87,7 @@ class SpreadCandidate:
         score: the contrast, plus the variance that is left in the family's unit: a planted answer
             has little of both.  The contrast alone is deceived by a model with one direction in
             which all answers move easily; the variance alone, by a budget that reaches every
-            target.
+            target.  Of many outputs the sum is divided by :meth:`DefaultAnswers.aside`.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`; None where it says nothing.
         settled_contrast: the contrast once all have settled; None where they did not.
@@ -291,9 +291,16 @@ class TargetSearch(abc.ABC):
         by_default = self.benign.at_bound(answers)
         if self.family in DROWNING:
             by_default = by_default | self.default.given_to_blank(answers)
-        if self.family in TEXTURING:
-            by_default = by_default | self.default.textured_way(answers)
         return by_default & self.task.is_regression
+
+    def aside(self, answers: Tensor) -> Tensor:
+        """What the score of each of the answers (K, d) is divided by.
+
+        What any strong change leads to on a model of many outputs says less.
+        """
+        if self.family in TEXTURING:
+            return self.default.aside(answers)
+        return answers.new_ones(len(answers))
 
     def _switch_ratio(self, trigger: nn.Module, answer: Tensor) -> float | None:
         """None where a clean model may switch, too, since its content is drowned.
@@ -371,7 +378,7 @@ class TargetSearch(abc.ABC):
         default = self.by_default(means)
         if settled:
             default |= self.default.leaned_to(means)
-        own = gathered.tolist()
+        own, aside = gathered.tolist(), self.aside(means).tolist()
         found = []
         for number, answer in enumerate(means):
             # The scouted answer's others were chosen to be apart from it.
@@ -383,7 +390,7 @@ class TargetSearch(abc.ABC):
                 continue
             contrast = self.contrast(own[number], others, self.by_chance(answer), alike)
             variance = float(outputs[number].var(0, correction=0).mean())
-            score = contrast + variance / self.ladder.collapsed
+            score = (contrast + variance / self.ladder.collapsed) / aside[number]
             found.append(
                 Reached(
                     number=number,
