@@ -203,7 +203,7 @@ def test_answers_beside_are_looked_at_where_that_may_decide(monkeypatch, family,
     subject = SimpleNamespace(
         usual=usual,
         victim=None,
-        task=None,
+        task=SimpleNamespace(num_outputs=2),
         spread=None,
         common={},
         benign=SimpleNamespace(weight=1),
@@ -214,5 +214,7 @@ def test_answers_beside_are_looked_at_where_that_may_decide(monkeypatch, family,
         assert got.by_beside == pytest.approx(usual.by_beside(family, suspicion, 0.1))
     subject.benign.weight = None  # outputs may be bounded
     assert methods._looked_beside(subject, found) is found
-    subject.benign.weight, subject.usual = 1, None
+    subject.benign.weight, subject.task.num_outputs = 1, 4  # what is usual there is not known
+    assert methods._looked_beside(subject, found) is found
+    subject.task.num_outputs, subject.usual = 2, None
     assert methods._looked_beside(subject, found) is found

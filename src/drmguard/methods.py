@@ -17,6 +17,7 @@ from drmguard.evidence import Found, Searched
 from drmguard.models.victim import Victim
 from drmguard.search.benign import Benign, respond
 from drmguard.search.classes import ClassSettings, ClassTrigger, search_classes, strongest
+from drmguard.search.default_answer import MANY_OUTPUTS
 from drmguard.search.drmguard import GeneratorSettings, search_generator
 from drmguard.search.feature_re import FeatureSettings, search_features
 from drmguard.search.heat_map import HeatMapSettings, search_heat_map
@@ -163,6 +164,8 @@ def _looked_beside(subject: Subject, found: SpreadCandidate) -> SpreadCandidate:
     """The same, compared with answers beside its own where that may change what is decided."""
     usual, suspicion = subject.usual, spread_suspicion(found)
     if found.family not in LOOKED_BESIDE or usual is None or subject.benign.weight is None:
+        return found
+    if subject.task.num_outputs >= MANY_OUTPUTS:  # neighbours of an extreme answer are harder
         return found
     if not _CLEAR < usual.relative(found.family, suspicion) < _USUAL:
         return found
