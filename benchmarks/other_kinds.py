@@ -816,6 +816,13 @@ on another processor, which gives other weights. Sparse changes (more than one o
 searched by themselves for development's clean models on gaze, and in what has a score in that
 column. All p-values are under the null of today.
 
+*Many outputs* (2026-11-30) have tables of their own: photographs that lie aslant on others, whose
+four corners are to be told (*corners*, eight outputs), or upright, whose middle, width and height
+are (*boxes*, four), at 64×64. None of them is in the null, whose models have three outputs at most.
+The clean GroupNorm of seed 200 on corners was called backdoored (p .002) at first, and led to the
+weight that the way of textures has (docs/detection.md); no choice was made on the others of that
+seed.
+
 *Further triggers*, a picture of noise, a tint, a line from side to side, a frame, dots and a word,
 have tables of their own, and were planted with seed 200 where an attack takes well; no choice was
 made on these, either, but to do without sparse changes of one output, where those that are missed

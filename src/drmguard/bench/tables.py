@@ -83,23 +83,22 @@ seeds 25 and 26. Sparse changes were searched by themselves for the clean models
 gaze's seeds 22 to 24, for Blend, SIG and Input-Aware, on the same weights. Blends 26 and 27 on
 steering had been lost by settling, which led to the weight that it has now. Head pose's Blend 25
 and steering's Blends 25 and 27 were found (p .04, .006, .034) until they were trained once more.
-Answers in doubt are compared with those beside them in scans of steering's Blends 22 and 24 to 27,
-Clean Label 23, Input-Aware 22 and 24, SIG 24 and BadNets 22; in others where there is such doubt
-(steering's Blend 23 and 28, SIG 23, 26 and 28, gaze's Blends 25 and 27 and Input-Aware 26, head
-pose's SIG 26) they are not. Of the rest, scanned with scouts that meet: head pose's Input-Aware 25,
-BadNets and Blend 27, and gaze's SIG 25 and 26; but gaze's BadNets 26 did not take when it was
-trained again (AE 29.6°; called clean), and its row is of before. What is left was scanned before
-warps of up to .09 of the side were searched, and gaze's BadNets 26, SIG 27 and Blends 26 and 27 and
-head pose's SIG 26 and 27 before switches had weight. All p-values are under the null of today,
-computed from each scan's suspicions; target errors are those of what spoke in the scan. RE and AE
-are those of the models that `auto` scanned. Twenty-two of gaze's and head pose's scans ran on a
-slower machine beside two or three other jobs (155 to 434 seconds), three of steering's (Blends 24
-and 26, Input-Aware 24) beside two other jobs. Neural Cleanse and FeatureRE decide nothing without a
-threshold: their ROC-AUC counts; on gaze Neural Cleanse scanned BadNets 22 and SIG 22 as trained on
-yet another processor. On steering and gaze there are DRMGuard's ablations (Tables 7 and 8: its
-weights, without RAV and without the attention map), in its fast recipe. In the paper's own (method
-*paper*) two models on gaze were scanned; the seconds of the first include two thirds of the
-generator's pre-training.
+Answers in doubt are compared with those beside them in scans of steering's attacked models of seeds
+22 to 24 and its Blends 25 to 27; in others where there is such doubt (steering's Blend 28, SIG 26
+and 28, gaze's Blends 25 and 27 and Input-Aware 26, head pose's SIG 26) they are not. Of the rest,
+scanned with scouts that meet: head pose's Input-Aware 25, BadNets and Blend 27, and gaze's SIG 25
+and 26; but gaze's BadNets 26 did not take when it was trained again (AE 29.6°; called clean), and
+its row is of before. What is left was scanned before warps of up to .09 of the side were searched,
+and gaze's BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG 26 and 27 before switches had
+weight. All p-values are under the null of today, computed from each scan's suspicions; target
+errors are those of what spoke in the scan. RE and AE are those of the models that `auto` scanned.
+Twenty-two of gaze's and head pose's scans ran on a slower machine beside two or three other jobs
+(155 to 434 seconds), three of steering's (Blends 24 and 26, Input-Aware 24) beside two other jobs.
+Neural Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze
+Neural Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and
+gaze there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without the
+attention map), in its fast recipe. In the paper's own (method *paper*) two models on gaze were
+scanned; the seconds of the first include two thirds of the generator's pre-training.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
