@@ -2,34 +2,36 @@
 
 import pytest
 import torch
-from tests.search.test_spread import smooth_images
 from torch import nn
 
+from conftest import smooth_images
 from drmguard.models.victim import Victim
+from drmguard.search import default_answer
 from drmguard.search.benign import measure_benign
-from drmguard.search.default_answer import DefaultAnswers
+from drmguard.search.default_answer import DefaultAnswers, _textures
 from drmguard.tasks import Regression
 
 
 class Edges(nn.Module):
     """Outputs of the image's corners, all pushed one way by what neighbours differ in."""
 
-    def __init__(self, outputs):
+    def __init__(self, outputs, strength):
         super().__init__()
         self.fc = nn.Linear(16, outputs)
         nn.init.orthogonal_(self.fc.weight)
         self.way = torch.linspace(-1, 1, outputs) + 0.1
+        self.strength = strength
 
     def forward(self, x):
         grey = x.mean(1, keepdim=True)
         edges = (grey[..., 1:] - grey[..., :-1]).abs().mean((1, 2, 3))
         content = nn.functional.adaptive_avg_pool2d(grey, 4).flatten(1)
-        return self.fc(content) + 12 * edges[:, None] * self.way
+        return self.fc(content) + self.strength * edges[:, None] * self.way
 
 
-def default_of(outputs):
+def default_of(outputs, strength=12):
     images = torch.from_numpy(smooth_images(96)).float() / 255
-    model = Edges(outputs)
+    model = Edges(outputs, strength)
     victim = Victim(model).frozen()
     task = Regression(tuple(f"y{j}" for j in range(outputs)))
     benign = measure_benign(victim, task, images)
@@ -52,6 +54,12 @@ def test_of_many_outputs_an_answer_on_the_way_of_textures_says_less():
     assert 0.3 < half < 0.7
 
 
+def test_textures_that_lead_nowhere_show_no_way(monkeypatch):
+    assert len(default_of(5, strength=0)[0].textured) == 0
+    monkeypatch.setattr(default_answer, "_AWAY", 0.0)
+    assert len(default_of(5, strength=0)[0].textured) > 0
+
+
 def test_few_outputs_have_no_such_way():
     default, way = default_of(3)
     assert default.textured.shape == (0, 3)
@@ -65,3 +73,12 @@ def test_blank_pictures_are_greys_and_the_mean():
     near = DefaultAnswers(torch.zeros(6, 4), torch.zeros(0, 4))
     for said in (near.given_to_blank, near.given_to_half, near.leaned_to):
         assert said(some).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 50, 67), (3, 6, 9)])
+def test_textures_are_pictures_like_the_images(shape):
+    images = torch.rand(5, *shape)
+    for pictures in _textures(images):
+        assert pictures.shape == images.shape
+        assert 0 <= pictures.min() < pictures.max() <= 1
+        assert not torch.equal(pictures, images)

@@ -29,8 +29,9 @@ _LEANING = 0.5
 MANY_OUTPUTS = 4
 # So far aside counts an answer on the very way to a texture's.
 _LEAST_ASIDE = 0.01
-# Pictures of each texture; of one whose answers scatter more (clean variances) there is no way.
-_TEXTURED, _AGREEING = 32, 0.3
+# Pictures of each texture; where their answers scatter more (clean variances), or lie nearer to the
+# mean (clean standard deviations), they show no way.
+_TEXTURED, _AGREEING, _AWAY = 32, 0.3, 0.5
 # Points a side of coarse noise, pieces a side of images that are cut up, deviation of added noise.
 _POINTS, _PIECES, _NOISE = 16, 8, 0.1
 
@@ -59,8 +60,9 @@ class DefaultAnswers:
                 for pictures in _textures(benign.images[:_TEXTURED])
             ]
         )
-        agreeing = answers.var(1).mean(1) < _AGREEING
-        return cls(blank, answers.mean(1)[agreeing])
+        means, scatter = answers.mean(1), answers.var(1).mean(1)
+        away = means.square().mean(1).sqrt() > _AWAY
+        return cls(blank, means[away & (scatter < _AGREEING)])
 
     def given_to_blank(self, answers: Tensor) -> Tensor:
         """Which of the answers (K, d) all blank pictures but one are given."""
@@ -106,7 +108,7 @@ def _textures(images: Tensor) -> list[Tensor]:
     def shuffled(parts: Tensor) -> Tensor:
         return parts[:, :, torch.randperm(parts.shape[2], generator=generator)]
 
-    cpu, side = images.cpu(), min(height, width) // _PIECES
+    cpu, side = images.cpu(), max(1, min(height, width) // _PIECES)
     whole = (height // side * side, width // side * side)
     pieces = functional.unfold(cpu[:, :, : whole[0], : whole[1]], side, stride=side)
     added = _NOISE * torch.randn(images.shape, generator=generator)
