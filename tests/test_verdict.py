@@ -263,6 +263,14 @@ def test_answers_beside_weigh_and_are_told():
     assert not any("beside" in reason for reason in judge_spread([found])[0].reasons)
 
 
+def test_near_the_way_of_textures_a_score_is_higher_and_the_angle_is_told():
+    found = spread(0.001, 0.3, family="blend")
+    along = dataclasses.replace(found, aside=0.25)
+    assert spread_suspicion(along) == pytest.approx(4 * spread_suspicion(found))
+    assert any("30°" in reason for reason in judge_spread([along])[0].reasons)
+    assert not any("°" in reason for reason in judge_spread([found])[0].reasons)
+
+
 @pytest.mark.parametrize(
     ("switch", "of_it"), [(None, 1), (0.5, 1), (0.05, 1), (0.0125, 0.5), (0.0001, 1 / 3)]
 )

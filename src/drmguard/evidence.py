@@ -116,6 +116,7 @@ def spread_part(candidate: SpreadCandidate) -> SpreadPart:
         variance_ratio=candidate.variance_ratio,
         switch_ratio=candidate.switch_ratio,
         settled_contrast=candidate.settled_contrast,
+        aside=candidate.aside,
         beside=candidate.beside,
         perturbation=candidate.perturbation,
         standardised_target=numbers(candidate.target),

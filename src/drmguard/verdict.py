@@ -324,6 +324,7 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         f"{how[found.family]} leaves {found.variance_ratio:.1%} of the outputs' variance",
         f"it misses its answer by {found.contrast:.3f} of what the same search misses others by",
         *_near(found.target),
+        *_aside(found),
         *_switching(found.switch_ratio, most=_most_by_switch(found)),
         *_settling(found),
         *_beside(found),
@@ -340,6 +341,13 @@ def _judge_family(found: SpreadCandidate) -> Verdict:
         clean="no answer is reached that others are not",
         backdoored="one answer is reached where no other is, as a planted one is",
     )
+
+
+def _aside(found: SpreadCandidate) -> list[str]:
+    if found.aside == 1:
+        return []
+    angle = math.degrees(math.asin(math.sqrt(found.aside)))
+    return [f"its answer lies {angle:.0f}° from the way that noise alone leads this model"]
 
 
 def _settling(found: SpreadCandidate) -> list[str]:
@@ -365,13 +373,15 @@ def _beside(found: SpreadCandidate) -> list[str]:
 def spread_score(candidate: SpreadCandidate) -> float:
     """Its score, higher near the mean, lower of a switch and higher of a warp that is none.
 
-    A switch says less where other answers are reached as well once all have settled.  Where answers
-    beside it were looked at, these weigh as well.
+    Of many outputs it is higher near the way of textures.  A switch says less where other answers
+    are reached as well once all have settled.  Where answers beside it were looked at, these weigh
+    as well.
     """
     by_switch = _by_switch(candidate.switch_ratio, most=_most_by_switch(candidate))
     if candidate.settled_contrast is not None:
         by_switch = max(by_switch, min(1.0, candidate.settled_contrast / _NO_SETTLED))
-    return near_mean_raised(candidate.score, candidate.target) * by_switch * candidate.by_beside
+    raised = near_mean_raised(candidate.score / candidate.aside, candidate.target)
+    return raised * by_switch * candidate.by_beside
 
 
 def _most_by_switch(candidate: SpreadCandidate) -> float:

@@ -424,15 +424,15 @@ def test_what_lies_where_textures_lead_says_less():
     outputs = answers[:, None] + 0.01 * torch.randn(5, 16, 2)
     blank, textured = torch.full((6, 2), 9.0), torch.tensor([[1.0, 1.0]])
 
-    def scores(search, ladder):
+    def standings(search, ladder):
         one = search(*how, ladder, 0, None, None)
         found = []
         for way in (textured, textured[:0]):
             one.default = DefaultAnswers(blank, way)
-            found.append(torch.tensor([r.score for r in one._reached(outputs, answers, 0.04)]))
+            found.append(torch.tensor([r.standing for r in one._reached(outputs, answers, 0.04)]))
         return found[0] / found[1]
 
-    said = scores(spread._ConditionalSearch, SMALL.conditional)
+    said = standings(spread._ConditionalSearch, SMALL.conditional)
     assert said.tolist() == pytest.approx([100, 1, 1, 1, 2], rel=0.01)
-    said = scores(spread._WarpSearch, SMALL.warp)  # no texture
+    said = standings(spread._WarpSearch, SMALL.warp)  # no texture
     assert said.tolist() == [1] * 5

@@ -130,6 +130,7 @@ class SpreadPart(_Part):
     variance_ratio: float
     switch_ratio: float | None = None
     settled_contrast: float | None = None
+    aside: float = 1.0
     beside: float | None = None
     perturbation: float
     standardised_target: tuple[float, ...]

@@ -87,10 +87,13 @@ class SpreadCandidate:
         score: the contrast, plus the variance that is left in the family's unit: a planted answer
             has little of both.  The contrast alone is deceived by a model with one direction in
             which all answers move easily; the variance alone, by a budget that reaches every
-            target.  Of many outputs the sum is divided by :meth:`DefaultAnswers.aside`.
+            target.
         variance_ratio: mean_j var f_j(x') / var f_j(x).
         switch_ratio: see :func:`~drmguard.search.switch.switch_ratio`; None where it says nothing.
         settled_contrast: the contrast once all have settled; None where they did not.
+        aside: how far its answer lies aside of the way that textures take, which the score is
+            divided by, see :meth:`~drmguard.search.default_answer.DefaultAnswers.aside`; 1 with few
+            outputs.
         beside: how closely its answer is reached once more, over answers beside it, see
             :func:`~drmguard.search.spread.look_beside`; None where nobody looked.
         by_beside: what the score is multiplied by for that.
@@ -114,6 +117,7 @@ class SpreadCandidate:
     perturbation: float
     trace: list[dict[str, float]]
     steps: int
+    aside: float = 1.0
     beside: float | None = None
     by_beside: float = 1.0
 
@@ -203,7 +207,7 @@ class Reached:
         by_default: whether the model gives its answer where there is no content, too; once it has
             settled, one near it.
         budget, left, contrast, score, sent: see :class:`SpreadCandidate`.
-        standing: the score, higher for an answer near the mean.
+        standing: the score, higher for an answer near the mean, or near the way of textures.
     """
 
     number: int
@@ -390,7 +394,7 @@ class TargetSearch(abc.ABC):
                 continue
             contrast = self.contrast(own[number], others, self.by_chance(answer), alike)
             variance = float(outputs[number].var(0, correction=0).mean())
-            score = (contrast + variance / self.ladder.collapsed) / aside[number]
+            score = contrast + variance / self.ladder.collapsed
             found.append(
                 Reached(
                     number=number,
@@ -400,7 +404,7 @@ class TargetSearch(abc.ABC):
                     left=(own[number], *others),
                     contrast=contrast,
                     score=score,
-                    standing=near_mean_raised(score, answer),
+                    standing=near_mean_raised(score / aside[number], answer),
                 )
             )
         return found
@@ -463,20 +467,22 @@ class TargetSearch(abc.ABC):
             responses.append(respond(self.victim, self.task, self.benign, stamped).standardised)
             change += float((stamped - chunk).abs().sum())
         answers = torch.cat(responses)
+        target = answers.mean(0)
         return SpreadCandidate(
             family="settled" if settled else self.family,
             trigger=trigger,
             number=reached.number,
             budget=reached.budget,
-            target=answers.mean(0),
+            target=target,
             sent=reached.sent,
             left=reached.left,
             contrast=reached.contrast,
             score=reached.score,
             variance_ratio=float(metrics.variance(answers).mean()),
-            switch_ratio=None if settled else self._switch_ratio(trigger, answers.mean(0)),
+            switch_ratio=None if settled else self._switch_ratio(trigger, target),
             settled_contrast=None,
             perturbation=change / images.numel(),
             trace=trace,
             steps=steps,
+            aside=float(self.aside(target[None])),
         )
