@@ -161,7 +161,7 @@ def rotated(photos: ImageSet, count: int, seed: int = 0) -> ImageSet:
     axis = torch.linspace(-1, 1, images.shape[-1])
     inside = (axis[:, None].square() + axis.square()).sqrt() < 1
     shown = torch.where(inside, turned, torch.tensor(127.0)).round().to(torch.uint8)
-    return ImageSet(shown.numpy(), angles[:, None], label_names=("angle",))
+    return ImageSet(shown.numpy(), angles[:, None])
 
 
 def cornered(photos: ImageSet, count: int, seed: int = 0) -> ImageSet:
