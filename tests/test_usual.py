@@ -42,6 +42,15 @@ def test_a_search_of_which_too_little_is_known_says_nothing():
     assert usual.least({"settled": 1e-3, "places": math.exp(2)})[0] == "places"
 
 
+def test_a_search_in_which_models_do_not_differ_says_nothing():
+    capped = [{**model, "warp": 1e9, "blend": 300.0} for model in MODELS]
+    usual = Usual.of(capped)
+    assert set(usual.means) == {"places", "wave"}
+    # Two models mirror each other: both are least usual by as much.
+    alike = Usual.of([{"places": 1.0, "wave": 4.0}, {"places": 4.0, "wave": 1.0}])
+    assert math.isfinite(alike.by_beside("wave", 2.0, BESIDE_MIDDLE))
+
+
 def test_answers_beside_are_a_second_piece_of_evidence():
     usual = Usual.of([{"blend": math.exp(value)} for value in (1.0, 2.0, 3.0)])
     mean, spread = usual.least_usual

@@ -37,21 +37,23 @@ class Usual:
 
     @classmethod
     def of(cls, models: Sequence[Mapping[str, float | None]]) -> Usual:
-        """From the suspicions of clean models, by search; what fewer than two have is left out."""
+        """From the suspicions of clean models, by search; what does not differ is left out."""
         logarithms: dict[str, list[float]] = {}
         for model in models:
             for search, suspicion in model.items():
                 if suspicion is not None:
                     logarithms.setdefault(search, []).append(_logarithm(suspicion))
-        logarithms = {search: values for search, values in logarithms.items() if len(values) > 1}
+        logarithms = {
+            search: values for search, values in logarithms.items() if min(values) < max(values)
+        }
         usual = cls(
             {search: statistics.mean(values) for search, values in logarithms.items()},
             {search: statistics.stdev(values) for search, values in logarithms.items()},
         )
         least = [found for model in models if (found := usual.least(model)) is not None]
-        if len(least) < 2:
-            return usual
         deviations = [math.log(relative) for _, relative in least]
+        if not deviations or min(deviations) == max(deviations):
+            return usual
         spread = (statistics.mean(deviations), statistics.stdev(deviations))
         return dataclasses.replace(usual, least_usual=spread)
 

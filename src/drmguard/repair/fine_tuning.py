@@ -421,7 +421,7 @@ class _Unlearning:
         Every second step both seek another answer, unless the trigger is a small patch.
         """
         if (number, False) not in self.pursuits:
-            for elsewhere in (False, True):
+            for elsewhere in (False, True) if self.task.is_regression else (False,):
                 self.pursuits[number, elsewhere] = pursuit_of(
                     self.triggers[number],
                     originals,
@@ -432,8 +432,9 @@ class _Unlearning:
                 )
                 if self.seekers.get(elsewhere) is None and self.task.is_regression:
                     self.seekers[elsewhere] = seeker_of(originals, change, self.given)
-            if isinstance(self.pursuits[number, False], LocalPursuit):  # it seeks no answer
-                self.pursuits[number, True] = self.pursuits[number, False]
+            local = self.pursuits[number, False]
+            if isinstance(local, LocalPursuit):  # it seeks no answer
+                self.pursuits[number, True] = local
         elsewhere = step % _ELSEWHERE == 0 and self.seekers.get(True) is not None
         seeker, pursuit = self.seekers.get(elsewhere), self.pursuits[number, elsewhere]
         if elsewhere:
