@@ -1,5 +1,6 @@
 """Unlearning on a small network that was really backdoored, and its edges."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -197,6 +198,21 @@ def test_distillation_of_a_classifier_compares_probabilities():
     value = unlearning.loss(victim, batch, lambda outputs, labels: outputs.sum() * 0)
     entropy = torch.distributions.Categorical(logits=victim(pixels).detach()).entropy().mean()
     assert float(value.detach()) == pytest.approx(float(entropy), rel=1e-4)
+
+
+def test_dropout_rests_while_batches_are_normalised():
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.Flatten()),
+        *(nn.Dropout(0.5), nn.Linear(4, 2)),
+    )
+    given = Victim(copy.deepcopy(module).eval())
+    victim = Victim(module.train())
+    batch = Batch(0, np.arange(16), torch.rand(16, 3, 2, 2), torch.zeros(16, 2))
+    settings = RepairSettings(distillation=1.0, pursuit=0, doses=(0, 0))
+    unlearning = _Unlearning(given.frozen(), TASK, [nn.Identity()], settings, LABELS, views=False)
+    losses = {unlearning.loss(victim, batch, partial(loss, "l1")).item() for _ in range(4)}
+    assert len(losses) == 1
+    assert module[1].num_batches_tracked == 4
 
 
 class Brightness(nn.Module):

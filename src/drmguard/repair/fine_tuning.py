@@ -11,7 +11,9 @@ In half of unlearning's loss the given model's own answers to the clean images t
 place (distillation): a thousand images are soon learned by heart, and those answers hold what the
 full training set taught.  Half of every batch, stamped or not, are other views of the images, moved
 a little, in other light, half of them mirrored, whose label these answers are; but only where the
-given model's answers to moved and relit images are about as right as those to the images.
+given model's answers to moved and relit images are about as right as those to the images.  Dropout
+rests: no network with units left out at random gives those answers, and trained to give them it
+gives ever flatter ones.
 
 A quarter of every batch also carries a *pursuing* change (:mod:`drmguard.repair.pursuit`), which
 follows the backdoor as it moves away from the reversed trigger.  Over the whole image another
@@ -39,6 +41,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from drmguard.augmentation import mirrored
@@ -322,6 +325,12 @@ def _hold(parameter: nn.Parameter, rows: Sequence[int]) -> None:
     parameter.register_hook(lambda gradient: gradient * kept.view(shape))
 
 
+def _dropout_rests(module: nn.Module) -> None:
+    """Leave in training mode what normalises by the batch, and nothing that draws at random."""
+    for part in module.modules():
+        part.training = isinstance(part, _NormBase)
+
+
 class _Unlearning:
     """Half of every batch carries a reversed trigger; all labels stay correct.
 
@@ -355,13 +364,14 @@ class _Unlearning:
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         share = self.settings.distillation
-        if not share:
-            outputs = victim(self._stamped(victim, batch, loss_function))
-            return loss_function(outputs, batch.labels)
         viewed = torch.zeros(len(batch.images), dtype=torch.bool, device=batch.images.device)
-        if self.views:
+        if share and self.views:
             batch, viewed = self._other_views(batch)
-        outputs = victim(self._stamped(victim, batch, loss_function))
+        stamped = self._stamped(victim, batch, loss_function)
+        _dropout_rests(victim.module)
+        outputs = victim(stamped)
+        if not share:
+            return loss_function(outputs, batch.labels)
         with torch.no_grad():
             answers = self.given(batch.images)
         if self.task.is_regression:
