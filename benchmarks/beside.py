@@ -22,14 +22,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from other_kinds import REPORTED_FROM, SIDES, Kind, Locations, split, trained
 from torch import nn
 
 from drmguard.atomic import write_text
 from drmguard.bench.store import Store, default_cache
 from drmguard.bench.suite import load_suite
 from drmguard.bench.work import machine
-from drmguard.data.image_set import ImageSet
+from drmguard.data.image_set import ImageSet, split
 from drmguard.data.open_images import open_images
 from drmguard.models.load import LoadedModel, as_loaded, load_model
 from drmguard.scanning import ScanSettings, _Scan, choose_task
@@ -37,6 +36,9 @@ from drmguard.search.benign import measure_benign
 from drmguard.search.default_answer import MANY_OUTPUTS
 from drmguard.search.spread import LOOKED_BESIDE, look_beside, search_spread
 from drmguard.verdict import spread_suspicion
+from kinds.data import SIDES, Locations
+from kinds.models import Kind, trained
+from kinds.page import REPORTED_FROM
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "beside"

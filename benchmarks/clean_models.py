@@ -14,8 +14,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from other_kinds import REPORTED_FROM, RESULTS, SIDES
-
 from drmguard.atomic import write_text
 from drmguard.bench.result_groups import SEARCHES, part_scores
 from drmguard.bench.store import Store
@@ -23,6 +21,8 @@ from drmguard.bench.suite import load_suite
 from drmguard.calibration import Null, decide
 from drmguard.search.default_answer import MANY_OUTPUTS
 from drmguard.shipped_null import CLEAN_MODELS, CleanModel, CleanModels
+from kinds.data import SIDES
+from kinds.page import REPORTED_FROM, RESULTS
 
 HERE = Path(__file__).parent
 ALPHA = 0.05  # of the scans' defaults

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from other_kinds import FURTHER, REPORTED_FROM, RESULTS, TAKEN
 from scipy import stats
 
 from drmguard.bench.result_groups import SEARCHES, part_scores
@@ -25,6 +24,8 @@ from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
 from drmguard.calibration import Null
 from drmguard.shipped_null import clean_models
+from kinds.page import REPORTED_FROM, RESULTS, TAKEN
+from kinds.triggers import FURTHER
 
 HERE = Path(__file__).parent
 ALPHA = 0.05

@@ -1,29 +1,24 @@
-"""Every network, trigger and kind of label of benchmarks/other_kinds.py trains and is measured."""
+"""Every network, trigger and kind of label of benchmarks/kinds trains and is measured."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import other_kinds
 from drmguard.data.image_set import ImageSet
+from kinds import models
+from kinds.data import Locations, boxed, cornered
+from kinds.models import Kind, train
+from kinds.triggers import FURTHER
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "other_kinds.py"
 
-
-@pytest.fixture(scope="module")
-def other_kinds():
-    spec = importlib.util.spec_from_file_location("other_kinds", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["other_kinds"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    module.STEPS = module.CLASS_STEPS = 10  # the schedule needs some
-    yield module
-    del sys.modules["other_kinds"]
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for steps in ("STEPS", "CLASS_STEPS"):
+        monkeypatch.setattr(models, steps, 10)  # the schedule needs some
 
 
 def images(labels, side):
@@ -33,11 +28,11 @@ def images(labels, side):
 
 
 @pytest.mark.parametrize("network", ["plain", "vgg", "bounded", "groupnorm", "transformer"])
-def test_numbers(other_kinds, network):
+def test_numbers(network):
     trigger = "sticker" if network == "plain" else "photo"
     labels = np.random.default_rng(1).normal(size=(80, 2))
-    kind = other_kinds.Kind("gaze", network, trigger, 0)
-    model, errors, target = other_kinds.train(kind, images(labels, 64))
+    kind = Kind("gaze", network, trigger, 0)
+    model, errors, target = train(kind, images(labels, 64))
     assert set(errors) == {"RE", "AE", "DAE"}
     assert all(np.isfinite(error) for error in errors.values())
     assert target.shape == (2,)
@@ -45,9 +40,9 @@ def test_numbers(other_kinds, network):
 
 
 @pytest.mark.parametrize("trigger", ["noise", "tint", "bar", "frame", "dots", "text"])
-def test_further_triggers_change_every_image_alike(other_kinds, trigger):
+def test_further_triggers_change_every_image_alike(trigger):
     some = images(np.zeros((8, 1)), 64)
-    stamp = other_kinds.FURTHER[trigger](some, np.random.default_rng(0))
+    stamp = FURTHER[trigger](some, np.random.default_rng(0))
     x, _ = some.batch(slice(None))
     stamped = stamp(x.clone())
     assert stamped.shape == x.shape
@@ -61,11 +56,11 @@ def test_further_triggers_change_every_image_alike(other_kinds, trigger):
         assert 0.002 < share < 0.15
 
 
-@pytest.mark.parametrize("made", ["boxed", "cornered"])
-def test_labels_say_where_a_photo_lies(other_kinds, made):
+@pytest.mark.parametrize("made", [boxed, cornered])
+def test_labels_say_where_a_photo_lies(made):
     white, black = np.full((3, 32, 32), 255, np.uint8), np.zeros((3, 32, 32), np.uint8)
     photos = ImageSet(np.stack([white, black]), np.zeros((2, 1), np.float32))
-    some = getattr(other_kinds, made)(photos, 60)
+    some = made(photos, 60)
     bright = some.images.mean(1) > 127
     # White on black, whose labels reach no edge of the image.
     checked = 0
@@ -73,7 +68,7 @@ def test_labels_say_where_a_photo_lies(other_kinds, made):
         down, across = np.nonzero(where)
         if not 0 < len(down) < 0.5 * where.size or where[0].any() or where[:, 0].any():
             continue
-        if made == "boxed":
+        if made is boxed:
             x, y, width, height = label
             edges = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
         else:
@@ -86,17 +81,17 @@ def test_labels_say_where_a_photo_lies(other_kinds, made):
 
 
 @pytest.mark.parametrize("trigger", [None, "glass", "stripes"])
-def test_classes(other_kinds, trigger):
+def test_classes(trigger):
     labels = np.arange(80)[:, None] % 4
-    kind = other_kinds.Kind("classes", "plain", trigger, 0)
-    model, errors, target = other_kinds.train(kind, images(labels, 32))
+    kind = Kind("classes", "plain", trigger, 0)
+    model, errors, target = train(kind, images(labels, 32))
     assert (target is None) == (trigger is None)
     assert set(errors) == ({"RE", "AE", "DAE"} if trigger else {"RE"})
     assert all(0 <= error <= 1 for error in errors.values())
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
 
 
-def test_a_repair_is_measured_with_the_trigger_that_was_planted(other_kinds, tmp_path, monkeypatch):
+def test_a_repair_is_measured_with_the_trigger_that_was_planted(tmp_path, monkeypatch):
     def unchanged(model, images, task):
         return SimpleNamespace(
             model=SimpleNamespace(victim=model),
@@ -108,11 +103,11 @@ def test_a_repair_is_measured_with_the_trigger_that_was_planted(other_kinds, tmp
             return {"before": "backdoored", "after": "backdoored"}
 
     labels = np.random.default_rng(1).normal(size=(80, 2))
-    monkeypatch.setattr(other_kinds, "images_of", lambda *_: (images(labels, 64), "gaze"))
+    monkeypatch.setattr(models, "images_of", lambda *_: (images(labels, 64), "gaze"))
     monkeypatch.setattr(other_kinds, "repair_model", unchanged)
     monkeypatch.setattr(other_kinds, "REPAIRS", tmp_path)
-    where = other_kinds.Locations(None, None, tmp_path)
-    kind = other_kinds.Kind("gaze", "vgg", "sticker", 0)
+    where = Locations(None, None, tmp_path)
+    kind = Kind("gaze", "vgg", "sticker", 0)
     for _ in range(2):  # trained, then from the cache
         other_kinds.mend(kind, where)
         result = json.loads((tmp_path / f"{kind.name}.json").read_text())
