@@ -18,6 +18,7 @@ from drmguard.errors import InputError
 from drmguard.models.victim import Victim
 from drmguard.repair.fine_tuning import (
     RepairSettings,
+    _beside,
     _moved_back,
     _Unlearning,
     _views_hold,
@@ -25,6 +26,7 @@ from drmguard.repair.fine_tuning import (
     unlearn,
 )
 from drmguard.repair.held_out import Errors, Judge, weights
+from drmguard.repair.pursuit import MovingPursuit
 from drmguard.repair.whole_image import other_views
 from drmguard.tasks import Classification, Regression
 from drmguard.training import Batch, TrainingSettings, loss, train
@@ -244,28 +246,48 @@ def test_a_spread_trigger_has_random_changes_on_top_in_a_quarter_of_the_batch():
     assert change[:4].std() < 1e-6
 
 
-def test_every_second_step_another_answer_is_sought():
+def test_every_second_step_another_answer_is_sought_in_half_of_these_by_roaming_patches():
     pixels = torch.rand(16, 3, 32, 32) * 0.5 + 0.2
     victim, labels = Victim(Brightness()), torch.rand(50, 2)
     triggers = [Brighter(), BrightCorner(4)]
     unlearning = _Unlearning(victim.frozen(), TASK, triggers, RepairSettings(), labels)
+    unlearning._begin(pixels)
     own = victim(pixels + 0.1).mean(0, keepdim=True).detach()
     sought = []
     for step in range(80):
-        pursuit, seeker = unlearning._pursuit(0, step, pixels, torch.full_like(pixels, 0.1))
-        assert torch.equal(pursuit.answer, seeker.answer)
+        pursuit, seeker = unlearning._pursuit(0, step)
+        assert isinstance(seeker, MovingPursuit) == (step % 4 == 0)
+        assert (pursuit is None) == (step % 4 == 0)
         if step % 2:
             assert torch.allclose(pursuit.answer, own, atol=1e-5)
         else:
-            sought.append(pursuit.answer)
-            assert (labels == pursuit.answer).all(1).any()
+            sought.append(seeker.answer)
+            assert (labels == seeker.answer).all(1).any()
+        if pursuit is not None:
+            assert torch.equal(pursuit.answer, seeker.answer)
     assert len({tuple(answer[0].tolist()) for answer in sought}) == 5  # each is kept for a while
     # A small patch is the backdoor itself: its pursuit seeks no answer.
-    change = triggers[1](pixels) - pixels
-    alone = _Unlearning(victim.frozen(), TASK, triggers, RepairSettings(), labels)
-    pairs = [alone._pursuit(1, step, pixels, change) for step in range(4)]
+    alone = _Unlearning(victim.frozen(), TASK, triggers[1:], RepairSettings(), labels)
+    alone._begin(pixels)
+    pairs = [alone._pursuit(0, step) for step in range(8)]
     assert all(seeker is None for _, seeker in pairs)
     assert all(pursuit is pairs[0][0] for pursuit, _ in pairs)
+
+
+def test_a_trigger_over_the_whole_image_rests_beside_a_patch_while_the_clean_error_is_worse():
+    some = torch.rand(32, 3, 32, 32) * 0.5 + 0.2
+    triggers = [BrightCorner(4), Brighter()]
+    assert _beside(triggers, some) == {1}
+    assert _beside(triggers[::-1], some) == _beside(triggers[:1], some) == set()
+    frozen = Victim(Brightness()).frozen()
+    unlearning = _Unlearning(frozen, TASK, triggers, RepairSettings(), LABELS, beside={1})
+
+    def drawn():
+        return {unlearning._drawn(np.random.default_rng(seed)) for seed in range(20)}
+
+    assert drawn() == {0, 1}
+    unlearning.pursuing = False
+    assert drawn() == {0}
 
 
 class BrightCorner(nn.Module):

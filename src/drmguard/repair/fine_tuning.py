@@ -20,9 +20,10 @@ follows the backdoor as it moves away from the reversed trigger.  Over the whole
 quarter carries a random warp, wave or blend.  Of a regression model a conditional change that
 starts from nothing seeks the same answer, and takes a quarter of the batch where it gets there:
 what was found may be the backdoor in part, unless it is a small patch.  Every second step these
-seek another answer, as one of the labels: hardened against one answer alone, a model goes elsewhere
-the more easily, and looks attacked.  While the held-out clean error is worse than it was, what goes
-over the whole image rests.
+seek another answer, as one of the labels, in half of these small patches that roam the images do:
+hardened against one answer alone, a model goes elsewhere the more easily, and looks attacked.
+While the held-out clean error is worse than it was, what goes over the whole image rests, also a
+trigger that does and was found beside a patch that speaks: that alone decides when to stop.
 
 What unlearning looks at and keeps of a regression model is a moving average of the weights: those
 of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
@@ -34,7 +35,7 @@ fine-tuning as such).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,9 @@ from drmguard.repair.pursuit import (
     LocalPursuit,
     MovingPursuit,
     SpreadPursuit,
+    over_whole_image,
     pursuit_of,
+    roaming_patches,
     seeker_of,
 )
 from drmguard.repair.whole_image import other_views, random_change
@@ -73,9 +76,11 @@ from drmguard.training import Batch, LossFunction, TrainingSettings, clean_loss,
 
 Progress = Callable[[str, int, int], None]
 _VIEWS, _ANSWERS = 1, 2  # tell the draws of other views and answers from those of the doses
-# Every so many steps what pursues an answer over the whole image seeks another one, of which each
-# is kept for so many of these steps.
-_ELSEWHERE, _KEPT = 2, 8
+# Every so many steps what pursues an answer over the whole image seeks another one, every so many
+# patches that roam the images do; each is kept for so many of these steps.
+_ELSEWHERE, _ROAMING, _KEPT = 2, 4, 8
+# Images that tell whether a trigger goes over the whole image.
+_SHOWN = 32
 # The error on other views may be so many times that on the images.
 _RIGHT = 1.6
 # While the held-out clean error is so many times that of the given model, the pursuit rests, and at
@@ -214,7 +219,12 @@ def _tune(
         )
         kept_victim = Victim(average.module, victim.input_format)
         kept_victim.head_name = victim.head_name
-    judge = Judge(kept_victim, task, held_out, triggers, device)
+    triggers = [trigger.to(device) for trigger in triggers]
+    beside = frozenset[int]()
+    if unlearned:
+        beside = _beside(triggers, held_out.batch(slice(0, _SHOWN))[0].to(device))
+    deciding = [trigger for number, trigger in enumerate(triggers) if number not in beside]
+    judge = Judge(kept_victim, task, held_out, deciding, device)
     before = judge.errors()
     given_state = weights(twin)
     best, best_state, best_step = before, given_state, 0
@@ -243,7 +253,7 @@ def _tune(
         views = _views_hold(judge, settings.seed)
         labels = torch.from_numpy(training.labels)
         unlearning = _Unlearning(
-            victim.frozen(device), task, triggers, settings, labels, views=views
+            victim.frozen(device), task, triggers, settings, labels, views=views, beside=beside
         )
     parameters = dict(twin.module.named_parameters())
     for name, rows in (at_zero or {}).items():
@@ -276,6 +286,13 @@ def _tune(
         kept=kept,
         changed=best_step > 0,
     )
+
+
+@torch.no_grad()
+def _beside(triggers: Sequence[nn.Module], images: Tensor) -> frozenset[int]:
+    """Numbers of the triggers over the whole image, where the first, that speaks, is a patch."""
+    whole = [over_whole_image(trigger(images) - images) for trigger in triggers]
+    return frozenset() if whole[0] else frozenset(n for n, one in enumerate(whole) if one)
 
 
 def _moved_back(
@@ -341,9 +358,10 @@ class _Unlearning:
         settings: how to train.
         labels: (N, d) of the images, as other answers to seek.
         views: whether half of the batch are other views of its images.
+        beside: numbers of the triggers over the whole image that were found beside a patch.
 
     Attributes:
-        pursuing: whether a change over the whole image is pursued at present.
+        pursuing: whether what goes over the whole image does not rest at present.
     """
 
     def __init__(
@@ -355,11 +373,13 @@ class _Unlearning:
         labels: Tensor,
         *,
         views: bool = True,
+        beside: Collection[int] = (),
     ) -> None:
-        self.labels, self.views = labels, views
+        self.labels, self.views, self.beside = labels, views, beside
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
         self.pursuits: dict[tuple[int, bool], LocalPursuit | AnswerPursuit | None] = {}
         self.seekers: dict[bool, ConditionalPursuit | None] = {}
+        self.roaming: MovingPursuit | None = None
         self.pursuing = True
 
     def loss(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
@@ -392,16 +412,16 @@ class _Unlearning:
 
     def _stamped(self, victim: Victim, batch: Batch, loss_function: LossFunction) -> Tensor:
         random = np.random.default_rng((self.settings.seed, batch.step))
-        number = int(random.integers(len(self.triggers)))
-        dose = float(random.uniform(*self.settings.doses))
         half = len(batch.images) // 2
         originals, clean = batch.images[:half], batch.images[half:]
-        with torch.no_grad():
-            change = self.triggers[number](originals) - originals
-        changes = dose * change
+        if self.settings.pursuit and not self.pursuits:
+            self._begin(originals)
+        number = self._drawn(random)
+        dose = float(random.uniform(*self.settings.doses))
+        changes = dose * self._change(number, originals)
         if not self.settings.pursuit:
             return torch.cat([(originals + changes).clamp(0, 1), clean])
-        pursuit, seeker = self._pursuit(number, batch.step, originals, change)
+        pursuit, seeker = self._pursuit(number, batch.step)
         quarter = half // 2
         last = slice(quarter, half)
         if isinstance(pursuit, LocalPursuit):
@@ -423,17 +443,19 @@ class _Unlearning:
             stamped[last] = (originals[last] + seeker.change(originals[last]).detach()).clamp(0, 1)
         return torch.cat([stamped, clean])
 
-    def _pursuit(
-        self, number: int, step: int, originals: Tensor, change: Tensor
-    ) -> tuple[LocalPursuit | AnswerPursuit | None, ConditionalPursuit | None]:
-        """What pursues the backdoor of a trigger at a step, and what seeks its answer besides.
+    @torch.no_grad()
+    def _change(self, number: int, originals: Tensor) -> Tensor:
+        """What a trigger adds to images."""
+        stamped: Tensor = self.triggers[number](originals)
+        return stamped - originals
 
-        Every second step both seek another answer, unless the trigger is a small patch.
-        """
-        if (number, False) not in self.pursuits:
+    def _begin(self, originals: Tensor) -> None:
+        """Make what pursues the backdoor of each trigger, and what seeks its answer besides."""
+        for number, trigger in enumerate(self.triggers):
+            change = self._change(number, originals)
             for elsewhere in (False, True) if self.task.is_regression else (False,):
                 self.pursuits[number, elsewhere] = pursuit_of(
-                    self.triggers[number],
+                    trigger,
                     originals,
                     change,
                     given=self.given,
@@ -445,13 +467,38 @@ class _Unlearning:
             local = self.pursuits[number, False]
             if isinstance(local, LocalPursuit):  # it seeks no answer
                 self.pursuits[number, True] = local
+        if self.seekers.get(True) is not None:
+            self.roaming = roaming_patches(originals, self.labels[:1].to(originals.device))
+
+    def _drawn(self, random: np.random.Generator) -> int:
+        """The trigger of a step; those found beside a patch rest with what pursues."""
+        number = int(random.integers(len(self.triggers)))
+        if self.pursuing or number not in self.beside:
+            return number
+        others = [n for n in range(len(self.triggers)) if n not in self.beside]
+        return others[number % len(others)]
+
+    def _pursuit(
+        self, number: int, step: int
+    ) -> tuple[LocalPursuit | AnswerPursuit | None, AnswerPursuit | None]:
+        """What pursues the backdoor of a trigger at a step, and what seeks its answer besides.
+
+        Every second step both seek another answer, unless the trigger is a small patch; in half of
+        these roaming patches do.
+        """
         elsewhere = step % _ELSEWHERE == 0 and self.seekers.get(True) is not None
-        seeker, pursuit = self.seekers.get(elsewhere), self.pursuits[number, elsewhere]
-        if elsewhere:
-            draw = step // (_ELSEWHERE * _KEPT)
-            random = np.random.default_rng((self.settings.seed, draw, _ANSWERS))
-            row = int(random.integers(len(self.labels)))
-            for one in (pursuit, seeker):
-                if isinstance(one, AnswerPursuit):
-                    one.answer = self.labels[[row]].to(originals.device)
+        pursuit = self.pursuits[number, elsewhere]
+        seeker: AnswerPursuit | None = self.seekers.get(elsewhere)
+        if not elsewhere:
+            return pursuit, seeker
+        period = _ELSEWHERE
+        if step % _ROAMING == 0:
+            period, seeker = _ROAMING, self.roaming
+            if not isinstance(pursuit, LocalPursuit):
+                pursuit = None
+        random = np.random.default_rng((self.settings.seed, step // (period * _KEPT), _ANSWERS))
+        row = int(random.integers(len(self.labels)))
+        for one in (pursuit, seeker):
+            if isinstance(one, AnswerPursuit):
+                one.answer = self.labels[[row]].to(one.answer)
         return pursuit, seeker

@@ -45,8 +45,9 @@ _THERE, _CONDITIONAL_THERE, _WIDER, _WIDTH = 0.25, 0.5, 1.4, 0.12
 # A trigger that changes more than the first share of the image is spread over it; one that, with
 # what is around, changes less than the second is a small patch.
 _LOCAL, _SMALL = 0.25, 0.05
-# Patches that pursue at a time where they lie elsewhere in each image.
-_PATCHES = 4
+# Patches that pursue at a time where they lie elsewhere in each image, and the side of those that
+# roam the images, as a share of the image's.
+_PATCHES, _ROAMING = 4, 0.1
 
 
 def pursuit_of(
@@ -73,7 +74,7 @@ def pursuit_of(
         answer = outputs.mean(0, keepdim=True)
     else:
         answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
-    if _share_changed(change.abs().amax(1)) <= _LOCAL:
+    if not over_whole_image(change):
         return _moving(trigger, answer)
     if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
         return ConditionalPursuit(trigger, answer, _WIDER * float(trigger.bound))
@@ -99,6 +100,16 @@ def seeker_of(images: Tensor, change: Tensor, given: Victim) -> ConditionalPursu
     return ConditionalPursuit(network, answer, _WIDTH)
 
 
+def roaming_patches(images: Tensor, answer: Tensor) -> MovingPursuit:
+    """Small patches of noise that seek an answer (1, d) wherever they lie in (N, C, H, W)."""
+    _, channels, height, width = images.shape
+    side = max(2, round(_ROAMING * min(height, width)))
+    noise = torch.rand(
+        _PATCHES, channels, side, side, generator=torch.Generator().manual_seed(0)
+    ).to(images.device)
+    return MovingPursuit(noise, answer)
+
+
 def _moving(trigger: nn.Module, answer: Tensor) -> MovingPursuit | None:
     if isinstance(trigger, TriggerDistribution) and trigger.place[0] < 0:
         return MovingPursuit(trigger.sample(_PATCHES), answer)
@@ -111,6 +122,12 @@ def _around(change: Tensor) -> Tensor:
     """How much each pixel, or one around it, changes on average: (1, H, W) of (N, C, H, W)."""
     size = change.abs().mean(0).amax(0)
     return functional.max_pool2d(size[None, None], _AROUND, 1, _AROUND // 2)[0]
+
+
+def over_whole_image(change: Tensor) -> bool:
+    """Whether a change (N, C, H, W) is no patch, in one place or elsewhere in each image."""
+    sizes = change.abs().amax(1)
+    return _share_changed(_around(change)) > _LOCAL and _share_changed(sizes) > _LOCAL
 
 
 def _share_changed(sizes: Tensor) -> float:
