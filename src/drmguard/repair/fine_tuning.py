@@ -22,8 +22,9 @@ starts from nothing seeks the same answer, and takes a quarter of the batch wher
 what was found may be the backdoor in part, unless it is a small patch.  Every second step these
 seek another answer, as one of the labels, in half of these small patches that roam the images do:
 hardened against one answer alone, a model goes elsewhere the more easily, and looks attacked.
-While the held-out clean error is worse than it was, what goes over the whole image rests, also a
-trigger that does and was found beside a patch that speaks: that alone decides when to stop.
+While the held-out clean error is worse than it was, what goes over the whole image rests.  So does a
+trigger that does, where the first one is a patch: that may be another way to what the patch calls,
+and when to stop the patch decides alone.
 
 What unlearning looks at and keeps of a regression model is a moving average of the weights: those
 of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
@@ -164,7 +165,8 @@ def unlearn(
         victim: the model; it is not changed.
         task: gives the loss and the error.
         images: clean images with correct labels.
-        triggers: reversed triggers, or samplers of a distribution of them; images to images.
+        triggers: reversed triggers, or samplers of a distribution of them; images to images.  The
+            first is the one that the scan speaks of.
         settings: how to train.
         device: where to train.
         progress: called with (stage, steps done, steps).
@@ -290,7 +292,7 @@ def _tune(
 
 @torch.no_grad()
 def _beside(triggers: Sequence[nn.Module], images: Tensor) -> frozenset[int]:
-    """Numbers of the triggers over the whole image, where the first, that speaks, is a patch."""
+    """Numbers of the triggers over the whole image, where the first one is a patch."""
     whole = [over_whole_image(trigger(images) - images) for trigger in triggers]
     return frozenset() if whole[0] else frozenset(n for n, one in enumerate(whole) if one)
 
@@ -358,7 +360,7 @@ class _Unlearning:
         settings: how to train.
         labels: (N, d) of the images, as other answers to seek.
         views: whether half of the batch are other views of its images.
-        beside: numbers of the triggers over the whole image that were found beside a patch.
+        beside: numbers of the triggers over the whole image, where the first one is a patch.
 
     Attributes:
         pursuing: whether what goes over the whole image does not rest at present.
@@ -471,7 +473,7 @@ class _Unlearning:
             self.roaming = roaming_patches(originals, self.labels[:1].to(originals.device))
 
     def _drawn(self, random: np.random.Generator) -> int:
-        """The trigger of a step; those found beside a patch rest with what pursues."""
+        """The trigger of a step; those beside a patch rest with what goes over the whole image."""
         number = int(random.integers(len(self.triggers)))
         if self.pursuing or number not in self.beside:
             return number
