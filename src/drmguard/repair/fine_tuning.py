@@ -22,9 +22,9 @@ starts from nothing seeks the same answer, and takes a quarter of the batch wher
 what was found may be the backdoor in part, unless it is a small patch.  Every second step these
 seek another answer, as one of the labels, in half of these small patches that roam the images do:
 hardened against one answer alone, a model goes elsewhere the more easily, and looks attacked.
-While the held-out clean error is worse than it was, what goes over the whole image rests.  So does a
-trigger that does, where the first one is a patch: that may be another way to what the patch calls,
-and when to stop the patch decides alone.
+While the held-out clean error is worse than it was, what goes over the whole image rests.  So does
+a trigger that does, where the first one is a patch: that may be another way to what the patch
+calls, and when to stop the patch decides alone.
 
 What unlearning looks at and keeps of a regression model is a moving average of the weights: those
 of single steps scatter.  If the held-out clean error still ends more than 4 % above the given
