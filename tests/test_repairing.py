@@ -166,7 +166,7 @@ def test_pruning_measures_the_trigger_that_it_does_not_use(work, method):
 def test_both_suspicious_triggers_of_a_scan_are_unlearned(work, planted_model, image_set, tmp_path):
     _, _, scan, _ = work
     one = repaired(work).record.error_under_reversed_trigger
-    save_trigger(scan / "trigger-2.safetensors", patch_trigger((3, 32, 32), side=20))
+    save_trigger(scan / "trigger-2.safetensors", patch_trigger((3, 32, 32), side=10))
     both = repaired(work).record.error_under_reversed_trigger
     assert both.before != one.before
     assert both.after != one.after
