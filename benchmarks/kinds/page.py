@@ -46,8 +46,8 @@ def page() -> str:
 
 _INTRODUCTION = """# Models of other kinds
 
-Networks, training loops and triggers of `benchmarks/other_kinds.py`, which shares nothing with
-those of drmguard: convolutions without normalisation (*plain*), with BatchNorm and dropout
+Networks, training loops and triggers of `benchmarks/kinds`, which share nothing with those of
+drmguard: convolutions without normalisation (*plain*), with BatchNorm and dropout
 (*vgg*), behind a tanh (*bounded*), with GroupNorm, and a small vision transformer; real steering
 frames and photographs turned by up to 40° (CIFAR-10, at 32×32; the angle is to be told), rendered
 gaze, and classifiers of the photographs (without *bounded*); opaque stickers, a blended photograph,
@@ -89,7 +89,9 @@ Models that the scan called backdoored, repaired at the defaults (`benchmarks/ot
 repair`: scan, unlearning, and a scan with another seed) and measured with the true triggers, before
 → after; in brackets what the clean model of the same network, data and seed gives under the same
 trigger: AE should grow to that, DAE fall to it. The verdicts are those of the code of then, which
-need not be those above. Seconds are of all three together, with three jobs on two cores.
+need not be those above. Seconds are of all three together, with two or three jobs on two cores.
+That dropout rests was found on the sticker on corners, and that what was found beside a patch rests
+after the one on boxes.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict | seconds |
 |---|---|---|---|---|---|---|---|---|"""

@@ -345,7 +345,10 @@ def _hold(parameter: nn.Parameter, rows: Sequence[int]) -> None:
 
 
 def _dropout_rests(module: nn.Module) -> None:
-    """Leave in training mode what normalises by the batch, and nothing that draws at random."""
+    """Leave in training mode what normalises by the batch, and nothing that draws at random.
+
+    For every step anew: whoever looks at the model in between sets one mode for all its parts.
+    """
     for part in module.modules():
         part.training = isinstance(part, _NormBase)
 

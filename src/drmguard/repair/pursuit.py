@@ -16,7 +16,7 @@ patch.  So of regression models another such network, which starts from nothing,
 answer.
 
 A patch that lies elsewhere in each image is pursued by patches that do so, too, and that seek its
-answer.
+answer.  Such patches of noise roam the images after other answers than the planted one.
 """
 
 from __future__ import annotations
