@@ -38,6 +38,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -458,20 +459,23 @@ class _Unlearning:
         """Make what pursues the backdoor of each trigger, and what seeks its answer besides."""
         for number, trigger in enumerate(self.triggers):
             change = self._change(number, originals)
-            for elsewhere in (False, True) if self.task.is_regression else (False,):
-                self.pursuits[number, elsewhere] = pursuit_of(
-                    trigger,
-                    originals,
-                    change,
-                    given=self.given,
-                    task=self.task,
-                    reach=self.settings.pursuit,
-                )
-                if self.seekers.get(elsewhere) is None and self.task.is_regression:
+            make = partial(
+                pursuit_of,
+                trigger,
+                originals,
+                change,
+                given=self.given,
+                task=self.task,
+                reach=self.settings.pursuit,
+            )
+            self.pursuits[number, False] = own = make()
+            if not self.task.is_regression:
+                continue
+            # One that lies where the trigger does seeks no answer.
+            self.pursuits[number, True] = own if isinstance(own, LocalPursuit) else make()
+            for elsewhere in (False, True):
+                if self.seekers.get(elsewhere) is None:
                     self.seekers[elsewhere] = seeker_of(originals, change, self.given)
-            local = self.pursuits[number, False]
-            if isinstance(local, LocalPursuit):  # it seeks no answer
-                self.pursuits[number, True] = local
         if self.seekers.get(True) is not None:
             self.roaming = roaming_patches(originals, self.labels[:1].to(originals.device))
 
