@@ -17,27 +17,6 @@ from drmguard.triggers.placed_patch import PlacedPatchTrigger
 TASK = Regression(("a", "b"))
 
 
-def test_a_pursuing_change_by_hand():
-    change = torch.zeros(4, 3, 8, 8)
-    change[:, 0, 0, 0] = torch.tensor([0.1, -0.1, 0.2, 0.2])
-    given = Victim(nn.Identity())
-    pursuit = pursuit_of(
-        nn.Identity(), torch.zeros(4, 3, 8, 8), change, given=given, task=TASK, reach=2.0
-    )
-    # Mean size .15 reaches two pixels around, twice as large at most.
-    assert torch.allclose(pursuit.limit[0, :3, :3], torch.tensor(0.3))
-    assert pursuit.limit[0, 3:].abs().max() == 0
-    first = pursuit.next()
-    assert not first.any()
-    (first * torch.tensor([1.0, -1.0, 0.0])[:, None, None]).sum().backward()
-    second = pursuit.next()
-    assert torch.allclose(second[:, 0, 0], torch.tensor([0.03, -0.03, 0.0]))
-    for _ in range(20):
-        (pursuit.change * torch.ones(3, 8, 8)).sum().backward()
-        pursuit.next()
-    assert torch.allclose(pursuit.change[:, 0, 0].detach(), torch.tensor(0.3))
-
-
 class Means(nn.Module):
     """Mean brightness of each half: 4 classes or 2 outputs, with a BatchNorm on the way."""
 
@@ -48,6 +27,53 @@ class Means(nn.Module):
     def forward(self, images):
         left, right = self.norm(images).chunk(2, dim=3)
         return torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], 1)
+
+
+class Corner(nn.Module):
+    """Brightens four pixels; or shows a model what lies there as grey."""
+
+    def __init__(self, victim=None):
+        super().__init__()
+        self.victim = victim
+
+    def forward(self, images):
+        images = images.clone()
+        if self.victim is None:
+            images[..., :2, :2] += 0.4
+            return images
+        images[..., :2, :2] = 0.5
+        return self.victim(images)
+
+
+def test_a_local_pursuit_seeks_the_triggers_answer_on_and_around_it():
+    given, trigger = Victim(Means()).frozen(), Corner()
+    images = torch.full((8, 3, 8, 8), 0.5)
+    change = trigger(images) - images
+    pursuit = pursuit_of(trigger, images, change, given=given, task=TASK, reach=2.0)
+    assert pursuit.answer[0].tolist() == pytest.approx([0.55, 0.5], abs=1e-3)
+    # Two pixels around, twice as large at most.
+    assert torch.allclose(pursuit.limit[0, :4, :4], torch.tensor(0.8))
+    assert pursuit.limit[0, 4:].abs().max() == pursuit.limit[0, :, 4:].abs().max() == 0
+    assert torch.equal(pursuit.change(images), change)
+    # Where the trigger lies this one sees nothing any more.
+    unlearned = Victim(Corner(Means()))
+    there = [pursuit.next(unlearned, images, partial(loss, "l1")) for _ in range(20)]
+    assert not there[0]
+    assert there[-1]
+    found = pursuit.change(images)[0].detach()
+    assert found[:, :4, :4].mean() > 0.1
+    assert not found[:, 4:].any()
+    assert not found[:, :, 4:].any()
+    assert (found - change[0]).abs().max() <= 0.8
+    # A model that sees nothing around it, either, is not led there.
+    assert not pursuit.next(Victim(Flat()), images, partial(loss, "l1"))
+
+
+class Flat(nn.Module):
+    """Grey to whatever comes."""
+
+    def forward(self, images):
+        return 0.5 + 0 * images.mean((1, 2, 3))[:, None].expand(-1, 2)
 
 
 @pytest.mark.parametrize("task", [TASK, Classification(("a", "b"))])

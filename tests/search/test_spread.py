@@ -12,7 +12,7 @@ from drmguard.search.benign import measure_benign
 from drmguard.search.default_answer import DefaultAnswers
 from drmguard.search.spread import look_beside, search_spread
 from drmguard.search.spread_settings import Ladder, SpreadSettings
-from drmguard.tasks import Regression
+from drmguard.tasks import Classification, Regression
 from drmguard.triggers.trigger_file import load_trigger, save_trigger
 from drmguard.verdict import judge_spread
 
@@ -40,6 +40,34 @@ def search_in(model, sample, settings, **more):
     victim.find_head(sample[:4])
     benign = measure_benign(victim, TASK, sample)
     return search_spread(victim, TASK, benign, settings, seed=0, **more), benign
+
+
+class Classes(torch.nn.Module):
+    """As many classes as columns: that of the brightest."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = torch.nn.Linear(classes, classes)
+        self.fc.weight.data = 20 * torch.eye(classes)
+
+    def forward(self, images):
+        columns = torch.nn.functional.adaptive_avg_pool2d(images.mean(1), (1, self.fc.in_features))
+        return self.fc(columns[:, 0])
+
+
+def test_every_class_has_a_scout():
+    classes = 12
+    sample = torch.full((96, 3, 8, classes), 0.2)
+    for number, image in enumerate(sample):
+        image[..., number % classes] = 0.9
+    victim, task = Victim(Classes(classes)).frozen(), Classification(tuple("abcdefghijkl"))
+    victim.find_head(sample[:4])
+    benign, seen = measure_benign(victim, task, sample), []
+    one = spread._search("blend", victim, task, benign, SMALL, 0, None, None)
+    one.climb = lambda sent, *_, **__: seen.append(sent.targets) or []
+    with pytest.raises(ValueError, match="empty"):  # nothing was climbed, so nothing is found
+        one.scout()
+    assert sorted(benign.responses(seen[0]).argmax(1).tolist()) == list(range(classes))
 
 
 def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():

@@ -383,7 +383,7 @@ class _Unlearning:
     ) -> None:
         self.labels, self.views, self.beside = labels, views, beside
         self.given, self.task, self.triggers, self.settings = given, task, triggers, settings
-        self.pursuits: dict[tuple[int, bool], LocalPursuit | AnswerPursuit | None] = {}
+        self.pursuits: dict[tuple[int, bool], AnswerPursuit | None] = {}
         self.seekers: dict[bool, ConditionalPursuit | None] = {}
         self.roaming: MovingPursuit | None = None
         self.pursuing = True
@@ -430,18 +430,15 @@ class _Unlearning:
         pursuit, seeker = self._pursuit(number, batch.step)
         quarter = half // 2
         last = slice(quarter, half)
-        if isinstance(pursuit, LocalPursuit):
-            changes[last] += pursuit.next()
-        elif isinstance(pursuit, MovingPursuit):
-            pursuit.next(victim, originals, loss_function)
-            changes[last] = pursuit.change(originals[last]).detach()
-        elif (
+        in_place = isinstance(pursuit, LocalPursuit | MovingPursuit)
+        seen = originals if isinstance(pursuit, MovingPursuit) else originals[last]
+        if (
             pursuit is not None
-            and self.pursuing
-            and pursuit.next(victim, originals[last], loss_function)
+            and (in_place or self.pursuing)
+            and pursuit.next(victim, seen, loss_function)
         ):
-            sought = slice(0, round(pursuit.share * quarter))
-            changes[sought] = pursuit.change(originals[sought]).detach()
+            where = last if in_place else slice(0, round(pursuit.share * quarter))
+            changes[where] = pursuit.change(originals[where]).detach()
         stamped = (originals + changes).clamp(0, 1)
         if isinstance(pursuit, SpreadPursuit | ConditionalPursuit):
             stamped[last] = random_change(stamped[last], random)
@@ -471,7 +468,7 @@ class _Unlearning:
             self.pursuits[number, False] = own = make()
             if not self.task.is_regression:
                 continue
-            # One that lies where the trigger does seeks no answer.
+            # One that lies where the trigger does seeks no other answer.
             self.pursuits[number, True] = own if isinstance(own, LocalPursuit) else make()
             for elsewhere in (False, True):
                 if self.seekers.get(elsewhere) is None:
@@ -487,9 +484,7 @@ class _Unlearning:
         others = [n for n in range(len(self.triggers)) if n not in self.beside]
         return others[number % len(others)]
 
-    def _pursuit(
-        self, number: int, step: int
-    ) -> tuple[LocalPursuit | AnswerPursuit | None, AnswerPursuit | None]:
+    def _pursuit(self, number: int, step: int) -> tuple[AnswerPursuit | None, AnswerPursuit | None]:
         """What pursues the backdoor of a trigger at a step, and what seeks its answer besides.
 
         Every second step both seek another answer, unless the trigger is a small patch; in half of
@@ -508,6 +503,6 @@ class _Unlearning:
         random = np.random.default_rng((self.settings.seed, step // (period * _KEPT), _ANSWERS))
         row = int(random.integers(len(self.labels)))
         for one in (pursuit, seeker):
-            if isinstance(one, AnswerPursuit):
+            if one is not None and not isinstance(one, LocalPursuit):
                 one.answer = self.labels[[row]].to(one.answer)
         return pursuit, seeker

@@ -1,15 +1,13 @@
 """Changes that follow a backdoor while it is unlearned.
 
 A reversed trigger is one of many that the backdoor obeys, and training against it alone leaves the
-others.  So in unlearning a quarter of every batch also carries a *pursuing* change: where the
-reversed trigger lies, it climbs the loss of the model as it is, one step a training step from the
-gradient that training computes anyway (as in "free" adversarial training, Shafahi et al., 2019).
-
-Over the whole image a change that may go anywhere is an adversarial perturbation, and training
-against it costs the model its clean error.  So where the reversed trigger is spread over the image,
-the pursuing change seeks the one answer that this trigger gave, and follows the backdoor alone: it
-takes an eighth of the batch for as long as it gets there.  A conditional trigger (a network that
-makes a change of each image) pursues with its own network, in a quarter.
+others.  So in unlearning a part of every batch also carries a *pursuing* change, which takes one
+step a training step.  A change that may go anywhere is an adversarial perturbation, and training
+against it costs the model its clean error.  So the pursuing change seeks the one answer that the
+reversed trigger gave, and follows the backdoor alone: it is trained against only for as long as it
+gets there.  Where the reversed trigger is local, it lies on top of it and around it, and takes a
+quarter of the batch; over the whole image it takes an eighth.  A conditional trigger (a network
+that makes a change of each image) pursues with its own network, in a quarter.
 
 What was found may be the backdoor in part, or one of several ways to it, unless it is a small
 patch.  So of regression models another such network, which starts from nothing, seeks the same
@@ -39,9 +37,10 @@ from drmguard.triggers.placing import paste, random_places
 # A step in units of the limit (of a pixel, where patches move), and the pixels that count as around
 # a local change.
 _STEP, _AROUND = 0.1, 5
-# A change over the image gets to an answer if less than this of the way is left; a conditional one
-# is led farther, with a bound so many times as wide as the trigger's, or of this width.
-_THERE, _CONDITIONAL_THERE, _WIDER, _WIDTH = 0.25, 0.5, 1.4, 0.12
+# A change over the image gets to an answer if less than the first share of the way is left, a local
+# or a conditional one if less than the second; the bound of a conditional one is so many times as
+# wide as the trigger's, or of this width.
+_THERE, _HALFWAY, _WIDER, _WIDTH = 0.25, 0.5, 1.4, 0.12
 # A trigger that changes more than the first share of the image is spread over it; one that, with
 # what is around, changes less than the second is a small patch.
 _LOCAL, _SMALL = 0.25, 0.05
@@ -52,7 +51,7 @@ _PATCHES, _ROAMING = 4, 0.1
 
 def pursuit_of(
     trigger: nn.Module, images: Tensor, change: Tensor, *, given: Victim, task: Task, reach: float
-) -> LocalPursuit | AnswerPursuit | None:
+) -> AnswerPursuit | None:
     """What pursues the backdoor that a reversed trigger calls.
 
     None where the trigger is local but elsewhere in each image, and no patch that is moved.
@@ -65,15 +64,15 @@ def pursuit_of(
         task: of the model.
         reach: how large a local change may be, in mean reversed changes.
     """
-    around = _around(change)
-    if _share_changed(around) <= _LOCAL:
-        return LocalPursuit(change[0], (reach * around).clamp(max=1))
     with torch.no_grad():
         outputs = given(images + change)
     if task.is_regression:
         answer = outputs.mean(0, keepdim=True)
     else:
         answer = outputs.softmax(1).mean(0).argmax().reshape(1, 1).float()
+    around = _around(change)
+    if _share_changed(around) <= _LOCAL:
+        return LocalPursuit(trigger, (reach * around).clamp(max=1), images.shape[1], answer)
     if not over_whole_image(change):
         return _moving(trigger, answer)
     if isinstance(trigger, ResidualGenerator) and trigger.bound is not None:
@@ -136,28 +135,6 @@ def _share_changed(sizes: Tensor) -> float:
     return float((sizes > most[:, None, None] / 4).float().mean())
 
 
-class LocalPursuit:
-    """A change (C, H, W) that climbs the loss where a reversed trigger lies.
-
-    Args:
-        like: a change of that shape.
-        limit: largest change of each pixel, (1, H, W).
-    """
-
-    def __init__(self, like: Tensor, limit: Tensor) -> None:
-        self.limit = limit
-        self.change = torch.zeros_like(like, requires_grad=True)
-
-    @torch.no_grad()
-    def next(self) -> Tensor:
-        """One step further, by the gradient of the training step before."""
-        if self.change.grad is not None:
-            self.change += _STEP * self.limit * self.change.grad.sign()
-            self.change.clamp_(-self.limit, self.limit)
-            self.change.grad = None
-        return self.change
-
-
 class AnswerPursuit(abc.ABC):
     """A change that seeks one answer from the model as it is.
 
@@ -205,6 +182,36 @@ class AnswerPursuit(abc.ABC):
         return there
 
 
+class LocalPursuit(AnswerPursuit):
+    """A change (C, H, W) on top of a local reversed trigger, where that lies and around it.
+
+    Args:
+        trigger: the reversed one.
+        limit: largest change of each pixel, (1, H, W).
+        channels: C.
+        answer: of the given model to this trigger.
+    """
+
+    def __init__(self, trigger: nn.Module, limit: Tensor, channels: int, answer: Tensor) -> None:
+        super().__init__(answer, _HALFWAY)
+        self.trigger, self.limit = trigger, limit
+        self.added = torch.zeros_like(limit.expand(channels, -1, -1)).requires_grad_(True)
+
+    def change(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            stamped: Tensor = self.trigger(images)
+        return stamped - images + self.added
+
+    def parameters(self) -> list[Tensor]:
+        return [self.added]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        assert self.added.grad is not None
+        self.added -= _STEP * self.limit * self.added.grad.sign()
+        self.added.clamp_(-self.limit, self.limit)
+
+
 class SpreadPursuit(AnswerPursuit):
     """The same change of every image; it starts as a reversed trigger's mean one (C, H, W)."""
 
@@ -232,7 +239,7 @@ class ConditionalPursuit(AnswerPursuit):
     share = 1.0
 
     def __init__(self, trigger: ResidualGenerator, answer: Tensor, bound: float) -> None:
-        super().__init__(answer, _CONDITIONAL_THERE)
+        super().__init__(answer, _HALFWAY)
         self.trigger = copy.deepcopy(trigger).requires_grad_(True)
         assert self.trigger.bound is not None
         self.trigger.bound.fill_(bound)

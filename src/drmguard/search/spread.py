@@ -71,8 +71,8 @@ from drmguard.search.target_search import (
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
 
-# Scouts that may lead to wherever all outputs gather.
-_GATHERING = 2
+# Scouts that may lead to wherever all outputs gather; and classes of which each has a scout.
+_GATHERING, _CLASSES = 2, 16
 # An answer is as near as the nearest tenth of random changes bring the outputs to it.
 _CHANCE = 0.1
 # Families that are compared with answers beside theirs, which have numbers enough to go anywhere.
@@ -166,6 +166,8 @@ class _DescentSearch(TargetSearch):
         if self.task.is_regression:
             directed -= _GATHERING
             free = [math.nan] * _GATHERING + [math.inf] * self.settings.meeting
+        else:
+            directed = max(directed, min(responses.shape[1], _CLASSES))
         answers = spread_answers(responses, directed)
         anywhere = answers.new_tensor(free)[:, None].expand(-1, answers.shape[1])
         scouts = self.sent(

@@ -54,12 +54,12 @@ def default_grid(side: int) -> int:
 
 
 def default_strength(side: int) -> float:
-    """1 from 128 pixels on, as published; 4 at 64.
+    """1 from 128 pixels on, as published; 4 at 64 and below.
 
     At 1 a warp moves pixels by half a pixel on average, which a network for small images learns
     too slowly; at 4 by two.
     """
-    return max(1.0, (128 / side) ** 2)
+    return min(4.0, max(1.0, (128 / side) ** 2))
 
 
 def warp_trigger(
