@@ -90,8 +90,8 @@ repair`: scan, unlearning, and a scan with another seed) and measured with the t
 → after; in brackets what the clean model of the same network, data and seed gives under the same
 trigger: AE should grow to that, DAE fall to it. The verdicts are those of the code of then, which
 need not be those above. Seconds are of all three together, with two or three jobs on two cores.
-That dropout rests was found on the sticker on corners, and that what was found beside a patch rests
-after the one on boxes.
+That dropout rests was found on the sticker on corners; that what was found beside a patch rests,
+and that what pursues a patch seeks its answer, after the one on boxes, repaired again since.
 
 | data | network | trigger | seed | AE | DAE | RE | verdict | seconds |
 |---|---|---|---|---|---|---|---|---|"""
