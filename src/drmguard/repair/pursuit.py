@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ from drmguard.triggers.generator import ResidualGenerator
 from drmguard.triggers.placed_patch import PlacedPatchTrigger
 from drmguard.triggers.placing import paste, random_places
 
+# Of a change: of each pixel, or of all.
+_Limit = TypeVar("_Limit", Tensor, float)
 # A step in units of the limit (of a pixel, where patches move), and the pixels that count as around
 # a local change.
 _STEP, _AROUND = 0.1, 5
@@ -135,6 +138,14 @@ def _share_changed(sizes: Tensor) -> float:
     return float((sizes > most[:, None, None] / 4).float().mean())
 
 
+@torch.no_grad()
+def _sign_step(change: Tensor, limit: _Limit) -> None:
+    """One step of a change down the sign of its gradient, within its limit."""
+    assert change.grad is not None
+    change -= _STEP * limit * change.grad.sign()
+    change.clamp_(-limit, limit)
+
+
 class AnswerPursuit(abc.ABC):
     """A change that seeks one answer from the model as it is.
 
@@ -205,11 +216,8 @@ class LocalPursuit(AnswerPursuit):
     def parameters(self) -> list[Tensor]:
         return [self.added]
 
-    @torch.no_grad()
     def step(self) -> None:
-        assert self.added.grad is not None
-        self.added -= _STEP * self.limit * self.added.grad.sign()
-        self.added.clamp_(-self.limit, self.limit)
+        _sign_step(self.added, self.limit)
 
 
 class SpreadPursuit(AnswerPursuit):
@@ -226,11 +234,8 @@ class SpreadPursuit(AnswerPursuit):
     def parameters(self) -> list[Tensor]:
         return [self.pattern]
 
-    @torch.no_grad()
     def step(self) -> None:
-        assert self.pattern.grad is not None
-        self.pattern -= _STEP * self.limit * self.pattern.grad.sign()
-        self.pattern.clamp_(-self.limit, self.limit)
+        _sign_step(self.pattern, self.limit)
 
 
 class ConditionalPursuit(AnswerPursuit):
