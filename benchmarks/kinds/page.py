@@ -69,7 +69,8 @@ changes and warps. The rest was scanned before, and but for those with glass wit
 sixteenth of the side instead of .09 (.12 on classifiers). Some were trained again
 on another processor, which gives other weights. Sparse changes (more than one output) have been
 searched by themselves for development's clean models on gaze, and in what has a score in that
-column. All p-values are under the null of today.
+column. Classifiers were scanned before every class had a scout. All p-values are under the null of
+today.
 
 *Many outputs* (2026-11-30) have tables of their own: photographs that lie aslant on others, whose
 four corners are to be told (*corners*, eight outputs), or upright, whose middle, width and height
