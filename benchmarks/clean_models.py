@@ -3,9 +3,10 @@
     python benchmarks/clean_models.py
 
 Its models are the clean ones of the suite ``development`` and, of benchmarks/other_kinds.py, those
-of seeds below 200 with few outputs (with many, textures are asked, and what waves and blends leave
-is not comparable); scan them first.  Results of other scans with a p-value are then judged again by
-that null, which needs no scan: it follows from what each search measured, and so does the decision.
+of seeds below 200, but for those of many outputs (of which textures are asked, and what waves and
+blends leave is not comparable); scan them first.  Classifiers are a null of their own.  Results of
+other scans with a p-value are then judged again by theirs, which needs no scan: it follows from
+what each search measured, and so does the decision.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from drmguard.atomic import write_text
-from drmguard.bench.result_groups import SEARCHES, part_scores
+from drmguard.bench.result_groups import CLASS_SEARCHES, SEARCHES, part_scores
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
 from drmguard.calibration import Null, decide
@@ -41,6 +42,7 @@ def main() -> None:
                 data=cell.model.data.name,
                 network=cell.model.network,
                 seed=cell.model.seed,
+                classifies=cell.model.data.task == "classification",
                 outputs=len(result.measured["target"]),
                 side=cell.model.data.size,
                 suspicions=_by_search(result.measured),
@@ -48,8 +50,10 @@ def main() -> None:
         )
     for path in sorted(RESULTS.glob("*.json")):
         one = json.loads(path.read_text(encoding="utf-8"))
-        development = one["seed"] < REPORTED_FROM and one["data"] != "classes"
-        if one["trigger"] is not None or not development or one["outputs"] >= MANY_OUTPUTS:
+        classifies = one["data"] == "classes"
+        if one["trigger"] is not None or one["seed"] >= REPORTED_FROM:
+            continue
+        if not classifies and one["outputs"] >= MANY_OUTPUTS:
             continue
         dates.append(one["date"])
         models.append(
@@ -57,6 +61,7 @@ def main() -> None:
                 data=one["data"],
                 network=one["network"],
                 seed=one["seed"],
+                classifies=classifies,
                 outputs=one["outputs"],
                 side=SIDES[one["data"]],
                 suspicions=one["suspicions"],
@@ -66,25 +71,30 @@ def main() -> None:
         command="python benchmarks/clean_models.py", date=max(dates)[:10], models=tuple(models)
     )
     write_text(CLEAN_MODELS, known.model_dump_json(indent=1) + "\n")
-    null = known.null()
-    print(f"{len(models)} clean models")
-    usual = known.usual()
-    for search, deviation in usual.deviations.items():
-        print(f"{search}: {usual.middle(search):.1f}, deviation {deviation:.2f}")
+    nulls = {}
+    for classify in (False, True):
+        some = tuple(model for model in models if model.classifies == classify)
+        nulls[classify] = known.model_copy(update={"models": some}).null()
+        print(f"{len(some)} clean {'classifiers' if classify else 'regression models'}")
+        usual = nulls[classify].usual
+        for search, deviation in usual.deviations.items() if usual else ():
+            print(f"{search}: {usual.middle(search):.1f}, deviation {deviation:.2f}")
     for result in store.all():
-        measured = result.measured
-        if result.cell.work == "scan" and judged_again(measured, _by_search(measured), null):
+        if result.cell.work != "scan":
+            continue
+        null = nulls[result.cell.model.data.task == "classification"]
+        if judged_again(result.measured, _by_search(result.measured), null):
             store.write(result)
     for path in RESULTS.glob("*.json"):
         one = json.loads(path.read_text(encoding="utf-8"))
-        if judged_again(one, one["suspicions"], null):
+        if judged_again(one, one["suspicions"], nulls[one["data"] == "classes"]):
             write_text(path, json.dumps(one, indent=1) + "\n")
 
 
 def _by_search(measured: dict[str, Any]) -> dict[str, float | None]:
-    """Of a scan at the defaults: of the windows, and of each family of changes."""
-    suspicions = part_scores(measured)
-    return {search: suspicions[search] for search in SEARCHES if search in suspicions}
+    """Of a scan at the defaults: of windows, masks or patches, and of each family of changes."""
+    known, searches = part_scores(measured), dict.fromkeys((*SEARCHES, *CLASS_SEARCHES))
+    return {search: known[search] for search in searches if search in known}
 
 
 def judged_again(measured: dict[str, Any], suspicions: dict[str, float | None], null: Null) -> bool:

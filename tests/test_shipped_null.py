@@ -3,6 +3,15 @@ import pytest
 import drmguard
 from conftest import AnalyticModel, labelled_by, smooth_images
 from drmguard.shipped_null import clean_models, shipped_null
+from drmguard.tasks import make_task
+
+
+def regression(outputs):
+    return make_task("regression", outputs=tuple(map(str, range(outputs))))
+
+
+def classification(classes):
+    return make_task("classification", classes=tuple(map(str, range(classes))))
 
 
 def test_what_comes_along_says_what_it_is():
@@ -16,7 +25,7 @@ def test_what_comes_along_says_what_it_is():
 
 
 def test_the_p_value_falls_with_the_suspicion():
-    null, _ = shipped_null(2, 64, 256)
+    null, _ = shipped_null(regression(2), 64, 256)
     assert null.p_value(0.05) < 0.01 < 0.5 < null.p_value(1.0)
 
 
@@ -29,10 +38,22 @@ def test_the_p_value_falls_with_the_suspicion():
     ],
 )
 def test_an_unlike_case_comes_with_a_warning(outputs, side, images, said):
-    assert shipped_null(2, 64, 256)[1] is None
-    _, warning = shipped_null(outputs, side, images)
+    assert shipped_null(regression(2), 64, 256)[1] is None
+    _, warning = shipped_null(regression(outputs), side, images)
     assert said in warning
     assert "--reference" in warning
+
+
+def test_classifiers_have_a_null_of_their_own():
+    known = clean_models(classify=True)
+    assert len(known.models) >= 10
+    assert all(model.classifies for model in known.models)
+    assert not any(model.classifies for model in clean_models().models)
+    assert {"masks", "classes", "blend", "warp"} <= set(known.usual().means)
+    null, warning = shipped_null(classification(10), 32, 256)
+    assert warning is None
+    assert len(null.suspicions) == len(known.models)
+    assert "43 classes" in shipped_null(classification(43), 32, 256)[1]
 
 
 def test_a_default_scan_gives_a_p_value_and_says_under_what():

@@ -47,6 +47,12 @@ def test_classification_error_and_probabilities():
     assert task.responses(logits).sum(1).tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_two_classes_are_too_few_to_stand_out_and_outputs_are_no_classes():
+    assert Classification(tuple("abcd")).has_many_classes
+    assert not Classification(tuple("abc")).has_many_classes
+    assert not Regression(tuple("abcdefgh")).has_many_classes
+
+
 def test_losses_by_hand():
     outputs, labels = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]])
     assert loss("l1", outputs, labels).item() == pytest.approx(1.5)

@@ -42,13 +42,19 @@ def test_a_search_of_which_too_little_is_known_says_nothing():
     assert usual.least({"settled": 1e-3, "places": math.exp(2)})[0] == "places"
 
 
-def test_a_search_in_which_models_do_not_differ_says_nothing():
-    capped = [{**model, "warp": 1e9, "blend": 300.0} for model in MODELS]
-    usual = Usual.of(capped)
-    assert set(usual.means) == {"places", "wave"}
+def test_models_that_hardly_differ_are_taken_to_differ_by_a_quarter():
+    usual = Usual.of([{**model, "warp": 1e9} for model in MODELS])
+    assert usual.relative("warp", 1e9) == 1
+    assert usual.deviation("warp", 300 / math.e) == pytest.approx(-4)
     # Two models mirror each other: both are least usual by as much.
     alike = Usual.of([{"places": 1.0, "wave": 4.0}, {"places": 4.0, "wave": 1.0}])
     assert math.isfinite(alike.by_beside("wave", 2.0, BESIDE_MIDDLE))
+
+
+def test_what_says_no_more_may_be_less():
+    usual = Usual.of(MODELS, most=20.0)
+    assert usual.relative("wave", 21.0) == usual.relative("wave", 20.0)
+    assert usual.relative("wave", 19.0) < usual.relative("wave", 20.0)
 
 
 def test_answers_beside_are_a_second_piece_of_evidence():

@@ -21,7 +21,7 @@ from drmguard.usual import Usual
 from drmguard.verdict import Decision, Verdict
 
 MIN_REFERENCES = 3
-# In words, what the searches of the default look for.
+# In words, what the searches of the default look for; the last two on classifiers alone.
 SEARCHED = {
     "places": "windows",
     "blend": "blended pictures",
@@ -31,6 +31,8 @@ SEARCHED = {
     "warp": "warps",
     "patch": "small patches",
     "sparse": "sparse changes",
+    "masks": "the smallest mask of every class",
+    "classes": "a small patch for every class",
 }
 # So many models show how their suspicions are skewed.
 _MANY = 15

@@ -118,7 +118,7 @@ class Method:
 
 
 def _auto(subject: Subject) -> Examined:
-    if subject.task.is_regression or subject.task.num_outputs <= MIN_NULL:
+    if not subject.task.has_many_classes:
         by_places, places, steps = _places(subject)
         verdicts, found = [by_places], {"places": Found.at_place(places)}
         searched = Searched(places=places, steps=steps)
@@ -165,7 +165,8 @@ def _looked_beside(subject: Subject, found: SpreadCandidate) -> SpreadCandidate:
     usual, suspicion = subject.usual, spread_suspicion(found)
     if found.family not in LOOKED_BESIDE or usual is None or subject.benign.weight is None:
         return found
-    if subject.task.num_outputs >= MANY_OUTPUTS:  # neighbours of an extreme answer are harder
+    # Beside a class lies none, and the neighbours of an extreme answer of many outputs are harder.
+    if not subject.task.is_regression or subject.task.num_outputs >= MANY_OUTPUTS:
         return found
     if not _CLEAR < usual.relative(found.family, suspicion) < _USUAL:
         return found

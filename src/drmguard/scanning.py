@@ -190,8 +190,8 @@ def scan(
             p-value is one under what they give.  Their scores are cached.
         calibrate: number of further references, trained on these images
             (:func:`~drmguard.references.train_references`).
-        alpha: the rate at which clean models may be called backdoored: of the default method on
-            regression models, and of any with references.
+        alpha: the rate at which clean models may be called backdoored: of the default method (but
+            on classifiers of three classes or fewer), and of any with references.
         source: name of the images in the report.
         resume_folder: keeps the state of the work, so that a stopped scan can go on.
         resume: go on from ``resume_folder``.
@@ -279,8 +279,10 @@ def _null(
 
 
 def usual_of(settings: ScanSettings, task: Task) -> Usual | None:
-    """What is usual for clean models, which is known of the default search on regression."""
-    return clean_models().usual() if settings.method == "auto" and task.is_regression else None
+    """What is usual for clean models: of the default search, but on classifiers of few classes."""
+    if settings.method != "auto" or not (task.is_regression or task.has_many_classes):
+        return None
+    return clean_models(classify=not task.is_regression).usual()
 
 
 def peak_memory_mib() -> float:
@@ -534,12 +536,10 @@ class _Scan:
         return _Outcome(content, pictures, found.trigger.cpu(), target.cpu(), second)
 
     def _shipped_null(self) -> Null | None:
-        """The null that comes along, which is one of the default search on regression models."""
+        """The null that comes along, where there is one."""
         if self.usual is None:
             return None
-        null, warning = shipped_null(
-            self.task.num_outputs, min(self.sample.shape[2:]), len(self.sample)
-        )
+        null, warning = shipped_null(self.task, min(self.sample.shape[2:]), len(self.sample))
         self.warnings += [warning] if warning else []
         return null
 

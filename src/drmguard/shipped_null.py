@@ -1,8 +1,8 @@
 """The null that comes along: what the default search gave for clean models of development.
 
-Who has no clean models of the same kind gets a p-value under these.  They are regression models on
-the data, networks and sizes that ``clean_models.json`` names; how far that carries is for the
-reader to judge, so a case unlike them all comes with a warning.
+Who has no clean models of the same kind gets a p-value under these.  They are regression models,
+and classifiers for classifiers, on the data, networks and sizes that ``clean_models.json`` names;
+how far that carries is for the reader to judge, so a case unlike them all comes with a warning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from drmguard.calibration import Null
-from drmguard.usual import Usual
+from drmguard.tasks import Task
+from drmguard.usual import MOST_OF_CLASSIFIERS, Usual
 
 CLEAN_MODELS = Path(__file__).with_name("clean_models.json")
 # With fewer images a search leaves less to chance than the null's did.
@@ -25,6 +26,7 @@ class CleanModel(BaseModel):
 
     Attributes:
         data, network, seed: what was trained.
+        classifies: whether its outputs are classes.
         outputs: d.
         side: of its images, in pixels.
         suspicions: the score of each search over its threshold.
@@ -35,6 +37,7 @@ class CleanModel(BaseModel):
     data: str
     network: str
     seed: int
+    classifies: bool = False
     outputs: int
     side: int
     suspicions: dict[str, float | None]
@@ -56,7 +59,10 @@ class CleanModels(BaseModel):
 
     def usual(self) -> Usual:
         """What each search gives for them."""
-        return Usual.of([model.suspicions for model in self.models])
+        suspicions = [model.suspicions for model in self.models]
+        if all(model.classifies for model in self.models):
+            return Usual.of(suspicions, most=MOST_OF_CLASSIFIERS)
+        return Usual.of(suspicions)
 
     def null(self) -> Null:
         """What these models give, the least usual search of each."""
@@ -67,32 +73,36 @@ class CleanModels(BaseModel):
 
 
 @functools.cache
-def clean_models() -> CleanModels:
-    """The models that come along."""
-    return CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
+def clean_models(*, classify: bool = False) -> CleanModels:
+    """The models that come along: those for regression, or the classifiers."""
+    known = CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
+    of_kind = tuple(model for model in known.models if model.classifies == classify)
+    return known.model_copy(update={"models": of_kind})
 
 
-def shipped_null(outputs: int, side: int, images: int) -> tuple[Null, str | None]:
+def shipped_null(task: Task, side: int, images: int) -> tuple[Null, str | None]:
     """The null, and a warning where none of its models is like this one.
 
     Args:
-        outputs: of the model to be judged.
+        task: of the model to be judged.
         side: the shorter one of its images, in pixels.
         images: used by the scan.
     """
-    known = clean_models().models
+    classify, outputs = not task.is_regression, task.num_outputs
+    named = "classes" if classify else "outputs"
+    null = clean_models(classify=classify).null()
+    known = clean_models(classify=classify).models
     most = max(model.outputs for model in known)
     sides = [model.side for model in known]
     unlike = [
-        *([f"{outputs} outputs"] if outputs > most else []),
+        *([f"{outputs} {named}"] if outputs > most else []),
         *([f"{side} pixels"] if not min(sides) <= side <= max(sides) else []),
         *([f"{images} images to search with"] if images < _FEWEST_IMAGES else []),
     ]
-    null = clean_models().null()
     if not unlike:
         return null, None
     return null, (
-        f"the p-value comes from {len(known)} clean models of up to {most} outputs at {min(sides)} "
+        f"the p-value comes from {len(known)} clean models of up to {most} {named} at {min(sides)} "
         f"to {max(sides)} pixels, unlike this one ({', '.join(unlike)}): take it as rough, or give "
         "clean models of the same kind with --reference"
     )

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from drmguard.errors import InputError
 
+# So few classes are too few to tell one of them from the others by what each needs.
+FEW_CLASSES = 3
 LossName = Literal["l1", "l2", "cross-entropy"]
 
 
@@ -51,6 +53,11 @@ class Task(abc.ABC):
     def num_outputs(self) -> int:
         """Number d of outputs."""
         return len(self.output_names)
+
+    @property
+    def has_many_classes(self) -> bool:
+        """Whether answers are classes, and enough of them for one to stand out from the others."""
+        return not self.is_regression and self.num_outputs > FEW_CLASSES
 
     def responses(self, outputs: Tensor) -> Tensor:
         """Return what a trigger makes collapse: the outputs (Eq. 5), or probabilities (A.9)."""

@@ -12,8 +12,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# Suspicions outside say no more than their ends.
-_LEAST, _MOST = 1e-3, 300.0
+# Suspicions outside say no more than their ends; those of classifiers, of which only a planted
+# class comes near the thresholds of most searches, less.
+_LEAST, _MOST, MOST_OF_CLASSIFIERS = 1e-3, 300.0, 30.0
+# What clean models that hardly differ are taken to differ by all the same (natural logarithm).
+_LEAST_DEVIATION = 0.25
 # How closely an answer of a clean model is reached, over those beside it: geometric mean and
 # standard deviation of the logarithm (benchmarks/beside.py).  Of these two count at most: so few
 # models say no more of the tails.
@@ -29,26 +32,30 @@ class Usual:
             search.
         least_usual: mean and standard deviation, over the models, of how many of these deviations
             their least usual search lies above the mean.
+        most: suspicions above say no more than this one.
     """
 
     means: Mapping[str, float]
     deviations: Mapping[str, float]
     least_usual: tuple[float, float] = (0.0, 1.0)
+    most: float = _MOST
 
     @classmethod
-    def of(cls, models: Sequence[Mapping[str, float | None]]) -> Usual:
-        """From the suspicions of clean models, by search; what does not differ is left out."""
+    def of(cls, models: Sequence[Mapping[str, float | None]], most: float = _MOST) -> Usual:
+        """From the suspicions of clean models, by search; of one model too little is known."""
         logarithms: dict[str, list[float]] = {}
         for model in models:
             for search, suspicion in model.items():
                 if suspicion is not None:
-                    logarithms.setdefault(search, []).append(_logarithm(suspicion))
-        logarithms = {
-            search: values for search, values in logarithms.items() if min(values) < max(values)
-        }
+                    logarithms.setdefault(search, []).append(_logarithm(suspicion, most))
+        logarithms = {search: values for search, values in logarithms.items() if len(values) > 1}
         usual = cls(
             {search: statistics.mean(values) for search, values in logarithms.items()},
-            {search: statistics.stdev(values) for search, values in logarithms.items()},
+            {
+                search: max(statistics.stdev(values), _LEAST_DEVIATION)
+                for search, values in logarithms.items()
+            },
+            most=most,
         )
         least = [found for model in models if (found := usual.least(model)) is not None]
         deviations = [math.log(relative) for _, relative in least]
@@ -59,7 +66,7 @@ class Usual:
 
     def deviation(self, search: str, suspicion: float) -> float:
         """How many standard deviations a suspicion lies above the usual ones."""
-        return (_logarithm(suspicion) - self.means[search]) / self.deviations[search]
+        return (_logarithm(suspicion, self.most) - self.means[search]) / self.deviations[search]
 
     def relative(self, search: str, suspicion: float) -> float:
         """A suspicion relative to the usual ones: 1 is their middle, 1/e one deviation below."""
@@ -96,5 +103,5 @@ class Usual:
         return math.exp(self.means[search])
 
 
-def _logarithm(suspicion: float) -> float:
-    return math.log(min(max(suspicion, _LEAST), _MOST))
+def _logarithm(suspicion: float, most: float) -> float:
+    return math.log(min(max(suspicion, _LEAST), most))

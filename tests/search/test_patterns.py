@@ -33,6 +33,15 @@ def test_a_blend_by_hand():
     assert torch.allclose(blends.trigger(1)(images), white)
 
 
+def test_some_of_the_changes_are_taken_as_they_are():
+    blends = Blends(3, (3, 6, 4), 2, 0.25, seed=0)
+    taken = blends.taken(torch.tensor([2, 0, 2]))
+    assert torch.equal(taken.changes(), blends.changes()[[2, 0, 2]])
+    with torch.no_grad():
+        taken.raw.zero_()
+    assert blends.raw.abs().min() > 0
+
+
 def test_conditional_changes_stay_within_their_budget():
     family = Conditionals(2, (3, 6, 5), 4, seed=0)
     family.budget = 0.1

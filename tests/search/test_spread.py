@@ -55,19 +55,51 @@ class Classes(torch.nn.Module):
         return self.fc(columns[:, 0])
 
 
-def test_every_class_has_a_scout():
-    classes = 12
+def blend_search_of_classes(classes, ladder):
     sample = torch.full((96, 3, 8, classes), 0.2)
     for number, image in enumerate(sample):
         image[..., number % classes] = 0.9
-    victim, task = Victim(Classes(classes)).frozen(), Classification(tuple("abcdefghijkl"))
+    victim = Victim(Classes(classes)).frozen()
+    task = Classification(tuple("abcdefghijkl"[:classes]))
     victim.find_head(sample[:4])
-    benign, seen = measure_benign(victim, task, sample), []
-    one = spread._search("blend", victim, task, benign, SMALL, 0, None, None)
+    settings = dataclasses.replace(SMALL, blend=ladder, meeting=3)
+    benign = measure_benign(victim, task, sample)
+    return spread._search("blend", victim, task, benign, settings, 0, None, None)
+
+
+def scouted_targets(one):
+    seen = []
     one.climb = lambda sent, *_, **__: seen.append(sent.targets) or []
     with pytest.raises(ValueError, match="empty"):  # nothing was climbed, so nothing is found
         one.scout()
-    assert sorted(benign.responses(seen[0]).argmax(1).tolist()) == list(range(classes))
+    return seen[0]
+
+
+def test_every_class_has_its_scouts():
+    one = blend_search_of_classes(12, Ladder((0.2,), 16, 20, 20, collapsed=0.02, starts=2))
+    answers = one.benign.responses(scouted_targets(one))
+    assert torch.allclose(answers, torch.eye(12).repeat(2, 1), atol=1e-5)
+
+
+def test_of_more_classes_than_scouts_some_may_lead_anywhere():
+    one = blend_search_of_classes(12, Ladder((0.2,), 8, 20, 20, collapsed=0.02))
+    targets = scouted_targets(one)
+    directed, gathering, meeting = targets[:6], targets[6:8], targets[8:]
+    assert len(set(directed.argmax(1).tolist())) == 6
+    assert gathering.isnan().all()
+    assert meeting.isinf().all()
+    assert len(meeting) == 3
+
+
+def test_the_nearest_of_several_scouts_goes_on_to_be_compared():
+    one = blend_search_of_classes(4, Ladder((0.2,), 8, 20, 20, collapsed=0.02, starts=3))
+    scouts = one.fresh(12, seed=7)
+    one.scouts, order = SimpleNamespace(family=scouts), [5, 2, 11, 0]
+    outputs = torch.full((12, 6, 4), 9.0)
+    for answer, number in enumerate(order):
+        outputs[number] = one.answers[answer]
+    one.scouted = outputs
+    assert torch.equal(one.starts(one.answers).raw, scouts.raw[order])
 
 
 def test_a_planted_checkerboard_is_found_and_its_clean_twin_passes():

@@ -3,11 +3,20 @@ import pytest
 from drmguard.search.spread_settings import spread_settings
 
 
-def test_waves_on_classifiers_are_weaker_and_warps_wider():
-    settings = spread_settings((3, 64, 64)), spread_settings((3, 64, 64), is_regression=False)
-    assert [max(one.wave.budgets) for one in settings] == [0.26, 0.135]
-    assert [one.warp.budgets for one in settings] == [(0.09,), (0.12,)]
-    assert settings[0].blend == settings[1].blend
+@pytest.mark.parametrize("side", [64, 224])
+def test_classifiers_are_searched_with_weaker_changes(side):
+    regression = spread_settings((3, side, side))
+    classifier = spread_settings((3, side, side), is_regression=False)
+    for family in ("blend", "conditional", "wave"):
+        of_both = (max(getattr(one, family).budgets) for one in (regression, classifier))
+        assert next(of_both) > next(of_both)
+
+
+def test_classifiers_have_several_wider_warps_for_each_class():
+    regression, classifier = (spread_settings((3, 64, 64), is_regression=r) for r in (True, False))
+    assert [one.warp.budgets for one in (regression, classifier)] == [(0.09,), (0.12,)]
+    assert [one.warp.starts for one in (regression, classifier)] == [1, 4]
+    assert classifier.warp.targets > regression.warp.targets
 
 
 def test_warps_of_large_images_move_no_pixel_past_its_neighbours():

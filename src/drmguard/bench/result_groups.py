@@ -17,8 +17,9 @@ ATTACKS = (
     *("clean", "badnets", "blend", "sig", "clean-label", "wanet", "input-aware"),
     *("adaptive-wanet", "multi-target-wanet", "offset", "jitter"),
 )
-# The searches of `auto` for regression.
-SEARCHES = tuple(SEARCHED)
+# The searches of `auto` for regression, and for classifiers.
+SEARCHES = tuple(name for name in SEARCHED if name not in ("masks", "classes"))
+CLASS_SEARCHES = ("masks", "classes", "blend", "conditional", "wave", "warp", "patch")
 Group = dict[tuple[Any, ...], list[Result]]
 
 

@@ -10,10 +10,11 @@ covers a small square, a sparse change a small share of the pixels, wherever the
 from __future__ import annotations
 
 import abc
+import copy
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,13 @@ class Family(nn.Module, abc.ABC):
         trigger = ResidualGenerator((pattern.shape[0], pattern.shape[1], pattern.shape[2]), width=0)
         trigger.pattern.data = pattern.clone()
         return trigger
+
+    def taken(self, numbers: Tensor) -> Self:
+        """Copies of some of the changes, as they are now; the same one may be taken twice."""
+        family = copy.deepcopy(self)
+        for parameter in family.parameters():
+            parameter.data = parameter.data[numbers]
+        return family
 
     @abc.abstractmethod
     def parameter_groups(self) -> Iterable[dict[str, Any]]:

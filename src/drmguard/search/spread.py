@@ -71,8 +71,8 @@ from drmguard.search.target_search import (
 from drmguard.search.windows import window_side
 from drmguard.tasks import Task
 
-# Scouts that may lead to wherever all outputs gather; and classes of which each has a scout.
-_GATHERING, _CLASSES = 2, 16
+# Scouts that may lead to wherever all outputs gather.
+_GATHERING = 2
 # An answer is as near as the nearest tenth of random changes bring the outputs to it.
 _CHANCE = 0.1
 # Families that are compared with answers beside theirs, which have numbers enough to go anywhere.
@@ -161,16 +161,15 @@ class _DescentSearch(TargetSearch):
         """So many changes that have not begun."""
 
     def scout(self) -> Tensor:
-        # The answers of a classifier are its classes; elsewhere one may lie anywhere.
-        responses, directed, free = self.benign.standardised, self.ladder.targets, []
-        if self.task.is_regression:
-            directed -= _GATHERING
+        answers, free = self.answers, []
+        # Where not every answer has a scout, a trigger may lead where none was sent.
+        if len(answers) > self.ladder.targets:
+            answers = spread_answers(answers, self.ladder.targets - _GATHERING)
             free = [math.nan] * _GATHERING + [math.inf] * self.settings.meeting
-        else:
-            directed = max(directed, min(responses.shape[1], _CLASSES))
-        answers = spread_answers(responses, directed)
+        number, answers = len(answers), answers.repeat(self.ladder.starts, 1)
+        directed = len(answers)
         anywhere = answers.new_tensor(free)[:, None].expand(-1, answers.shape[1])
-        scouts = self.sent(
+        self.scouts = scouts = self.sent(
             self.fresh(directed + len(free), self.seed),
             torch.cat([answers, anywhere]),
             climbs=self.ladder.climbs,
@@ -178,18 +177,25 @@ class _DescentSearch(TargetSearch):
         found: list[tuple[bool, float, Tensor]] = []
         steps = self.ladder.scouting
         for _ in self.climb(scouts, "scouting", steps=steps, seed=self.seed):
-            outputs = scouts.all_outputs(self.settings.scouted)
+            self.scouted = outputs = scouts.all_outputs(self.settings.scouted)
             others_left = missed(outputs[:directed], answers).tolist()
             means = outputs.mean(1)
             by_default, aside = self.by_default(means).tolist(), self.aside(means).tolist()
-            for number, left in enumerate(scatter(outputs).tolist()):
-                others = others_left[:number] + others_left[number + 1 :]
-                standing_out = left * self.contrast(left, others) / aside[number]
-                found.append((by_default[number], standing_out, means[number]))
+            for scout, left in enumerate(scatter(outputs).tolist()):
+                others = [
+                    missing
+                    for other, missing in enumerate(others_left)
+                    if scout >= directed or (other - scout) % number
+                ]
+                standing_out = left * self.contrast(left, others) / aside[scout]
+                found.append((by_default[scout], standing_out, means[scout]))
         return min(found, key=lambda one: one[:2])[2]
 
     def starts(self, targets: Tensor) -> Family:
-        return self.fresh(len(targets), self.seed + 1000)
+        if self.ladder.starts == 1:
+            return self.fresh(len(targets), self.seed + 1000)
+        nearest = missed(self.scouted[None], targets[:, None]).argmin(1)
+        return self.scouts.family.taken(nearest)
 
     def beside(self, found: SpreadCandidate) -> SpreadCandidate:
         """The same with how its answer is reached once more, over answers beside it.

@@ -22,8 +22,11 @@ SEVERAL_OUTPUTS: tuple[FamilyName, ...] = ("sparse",)
 # A warp moves a pixel by at most this share of the side; of large images, where control points may
 # lie nearer, by half their distance as well.
 _WARP_BUDGET, _LARGE_WARP_BUDGET = 0.09, 1 / 16
-# Largest amplitude of waves, and largest displacement of warps, on classifiers.
-_CLASS_WAVE, _CLASS_WARP = 0.135, 0.12
+# Budgets of blends, conditional changes and waves on classifiers: stronger ones send a clean one's
+# images to any class, as wider warps do not.
+_CLASS_BUDGETS, _CLASS_WARP = ((0.2, 0.15), (0.03, 0.04, 0.055), (0.135,)), 0.12
+# So many classes are searched at once.
+_CLASSES = 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Ladder:
         scouting, comparing: optimiser steps on each rung.
         collapsed: unit of the outputs' variance that is left, in clean variances: a planted answer
             leaves a fraction of it.  Families of few numbers come less near.
+        starts: scouts for each answer.  Of several the nearest goes on to be compared; else fresh
+            ones are.
     """
 
     budgets: tuple[float, ...]
@@ -44,6 +49,7 @@ class Ladder:
     scouting: int
     comparing: int
     collapsed: float
+    starts: int = 1
 
     @property
     def climbs(self) -> bool:
@@ -104,12 +110,24 @@ def spread_settings(
     settings = _spread_settings(image_shape)
     if is_regression:
         return settings
-    # Stronger waves send a clean classifier's images to one class; wider warps do not.
-    wave = dataclasses.replace(settings.wave, budgets=(_CLASS_WAVE,))
+    replace, (blend, conditional, wave) = dataclasses.replace, _CLASS_BUDGETS
+    settings = replace(
+        settings,
+        blend=replace(settings.blend, budgets=blend),
+        conditional=replace(settings.conditional, budgets=conditional),
+        wave=replace(settings.wave, budgets=wave),
+    )
     if min(image_shape[1:]) >= LARGE_SIDE:
-        return dataclasses.replace(settings, wave=wave)
-    warp = dataclasses.replace(settings.warp, budgets=(_CLASS_WARP,))
-    return dataclasses.replace(settings, wave=wave, warp=warp)
+        return settings
+    return replace(
+        settings,
+        blend=replace(settings.blend, targets=_CLASSES, scouting=60, comparing=60),
+        conditional=replace(settings.conditional, targets=_CLASSES),
+        wave=replace(settings.wave, targets=_CLASSES),
+        warp=replace(settings.warp, targets=_CLASSES, budgets=(_CLASS_WARP,), starts=4),
+        patch=replace(settings.patch, targets=_CLASSES),
+        warp_points=6,
+    )
 
 
 def _spread_settings(image_shape: tuple[int, int, int]) -> SpreadSettings:

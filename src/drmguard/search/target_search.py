@@ -258,6 +258,10 @@ class TargetSearch(abc.ABC):
         # Only outputs of a linear layer are known to have no bounds.
         self.bounded = not task.is_regression or benign.weight is None
         self.default = DefaultAnswers.of(victim, task, benign)
+        # What changes may be sent to: (N, d).
+        self.answers = benign.standardised
+        if task.has_many_classes:
+            self.answers = benign.standardise(torch.eye(task.num_outputs).to(benign.mean))
         self.steps = 0
 
     @abc.abstractmethod
@@ -321,7 +325,8 @@ class TargetSearch(abc.ABC):
     def candidates(self) -> list[SpreadCandidate]:
         """Scout, then compare; the change that stands out most, of all rungs, is the candidate."""
         scouted = self.scout()
-        others = answers_elsewhere(self.benign.standardised, scouted, self.ladder.targets - 1)
+        compared_with = min(self.ladder.targets, len(self.answers)) - 1
+        others = answers_elsewhere(self.answers, scouted, compared_with)
         targets = torch.cat([scouted[None], others])
         compared = self.sent(self.starts(targets), targets, climbs=self.ladder.climbs)
         trace: list[dict[str, float]] = []
