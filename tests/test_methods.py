@@ -203,7 +203,7 @@ def test_answers_beside_are_looked_at_where_that_may_decide(monkeypatch, family,
     subject = SimpleNamespace(
         usual=usual,
         victim=None,
-        task=SimpleNamespace(num_outputs=2),
+        task=SimpleNamespace(num_outputs=2, is_regression=True),
         spread=None,
         common={},
         benign=SimpleNamespace(weight=1),
@@ -215,6 +215,8 @@ def test_answers_beside_are_looked_at_where_that_may_decide(monkeypatch, family,
     subject.benign.weight = None  # outputs may be bounded
     assert methods._looked_beside(subject, found) is found
     subject.benign.weight, subject.task.num_outputs = 1, 4  # what is usual there is not known
+    assert methods._looked_beside(subject, found) is found
+    subject.task = SimpleNamespace(num_outputs=2, is_regression=False)  # beside a class lies none
     assert methods._looked_beside(subject, found) is found
     subject.task.num_outputs, subject.usual = 2, None
     assert methods._looked_beside(subject, found) is found

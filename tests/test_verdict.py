@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from drmguard.search.answers import contrast_of
+from drmguard.search.classes import ClassTrigger
 from drmguard.search.drmguard import GeneratorResult
 from drmguard.search.neural_cleanse import Cleansed
 from drmguard.search.places import Candidate, PlaceResult
@@ -16,6 +17,7 @@ from drmguard.verdict import (
     combine,
     contrast,
     doubt,
+    judge_classes,
     judge_generator,
     judge_masks,
     judge_places,
@@ -417,3 +419,15 @@ def test_masks_that_reach_too_few_classes_decide_nothing():
     verdict, best = judge_masks([*missed, *masks_of([30, 40, 50])], "abcde")
     assert (verdict.decision, verdict.score) == ("inconclusive", None)
     assert best.norm == 30  # what missed its goal is small for that reason
+
+
+def test_a_patch_that_succeeds_on_few_images_stands_out_from_no_other():
+    def suspicion(best):
+        found = [
+            ClassTrigger(number, hits, 100, torch.nn.Identity())
+            for number, hits in enumerate((best, 0.01, 0.01, 0.02))
+        ]
+        return judge_classes(found, None, "abcd").suspicions["classes"]
+
+    assert suspicion(0.95) < 0.1
+    assert suspicion(0.5) > 30

@@ -493,7 +493,10 @@ def judge_classes(
     else:
         decision = "inconclusive"
         reasons.append("the evidence lies between the thresholds; scan again with another --seed")
-    return Verdict("classes", decision, score, *common, tuple(reasons))
+    # What succeeds on few images is no trigger, on however few images those of others do.
+    compared = score if hits > VALID_HITS else max(score, 1.0)
+    suspicions = {"classes": compared / CLASSES_BACKDOORED_BELOW}
+    return Verdict("classes", decision, score, *common, tuple(reasons), suspicions=suspicions)
 
 
 def judge_shift(result: ShiftResult) -> Verdict:
