@@ -88,21 +88,19 @@ def shipped_null(task: Task, side: int, images: int) -> tuple[Null, str | None]:
         side: the shorter one of its images, in pixels.
         images: used by the scan.
     """
-    classify, outputs = not task.is_regression, task.num_outputs
-    named = "classes" if classify else "outputs"
-    null = clean_models(classify=classify).null()
-    known = clean_models(classify=classify).models
-    most = max(model.outputs for model in known)
-    sides = [model.side for model in known]
+    known, outputs = clean_models(classify=not task.is_regression), task.num_outputs
+    named = "outputs" if task.is_regression else "classes"
+    least, most = (end(model.outputs for model in known.models) for end in (min, max))
+    sides = [model.side for model in known.models]
     unlike = [
-        *([f"{outputs} {named}"] if outputs > most else []),
+        *([f"{outputs} {named}"] if not least <= outputs <= most else []),
         *([f"{side} pixels"] if not min(sides) <= side <= max(sides) else []),
         *([f"{images} images to search with"] if images < _FEWEST_IMAGES else []),
     ]
     if not unlike:
-        return null, None
-    return null, (
-        f"the p-value comes from {len(known)} clean models of up to {most} {named} at {min(sides)} "
-        f"to {max(sides)} pixels, unlike this one ({', '.join(unlike)}): take it as rough, or give "
-        "clean models of the same kind with --reference"
+        return known.null(), None
+    return known.null(), (
+        f"the p-value comes from {len(known.models)} clean models of up to {most} {named} at "
+        f"{min(sides)} to {max(sides)} pixels, unlike this one ({', '.join(unlike)}): take it as "
+        "rough, or give clean models of the same kind with --reference"
     )
