@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from drmguard.atomic import write_text
-from drmguard.bench.result_groups import CLASS_SEARCHES, SEARCHES, part_scores
+from drmguard.bench.result_groups import part_scores
 from drmguard.bench.store import Store
 from drmguard.bench.suite import load_suite
-from drmguard.calibration import Null, decide
+from drmguard.calibration import SEARCHED, Null, decide
 from drmguard.search.default_answer import MANY_OUTPUTS
-from drmguard.shipped_null import CLEAN_MODELS, CleanModel, CleanModels
+from drmguard.shipped_null import CLEAN_MODELS, CleanModel, CleanModels, clean_models
 from kinds.data import SIDES
 from kinds.page import REPORTED_FROM, RESULTS
 
@@ -73,11 +73,10 @@ def main() -> None:
     write_text(CLEAN_MODELS, known.model_dump_json(indent=1) + "\n")
     nulls = {}
     for classify in (False, True):
-        some = tuple(model for model in models if model.classifies == classify)
-        nulls[classify] = known.model_copy(update={"models": some}).null()
-        print(f"{len(some)} clean {'classifiers' if classify else 'regression models'}")
-        usual = nulls[classify].usual
-        for search, deviation in usual.deviations.items() if usual else ():
+        of_kind = clean_models(classify=classify)
+        nulls[classify], usual = of_kind.null(), of_kind.usual()
+        print(f"{len(of_kind.models)} clean {'classifiers' if classify else 'regression models'}")
+        for search, deviation in usual.deviations.items():
             print(f"{search}: {usual.middle(search):.1f}, deviation {deviation:.2f}")
     for result in store.all():
         if result.cell.work != "scan":
@@ -93,8 +92,8 @@ def main() -> None:
 
 def _by_search(measured: dict[str, Any]) -> dict[str, float | None]:
     """Of a scan at the defaults: of windows, masks or patches, and of each family of changes."""
-    known, searches = part_scores(measured), dict.fromkeys((*SEARCHES, *CLASS_SEARCHES))
-    return {search: known[search] for search in searches if search in known}
+    known = part_scores(measured)
+    return {search: known[search] for search in SEARCHED if search in known}
 
 
 def judged_again(measured: dict[str, Any], suspicions: dict[str, float | None], null: Null) -> bool:

@@ -128,8 +128,9 @@ answer, which led to how much that may count; no choice was made on the others, 
 (*gaze-128*) among them. An attack that did not take leaves nothing to be found: its AE is near the
 clean model's distance from the target. Gaze's BadNets 22 was trained again (RE 3.14°, AE .74° until
 then) after it was scanned and repaired with less data. Of the classifiers those of seeds 20 to 22
-led to how classes are searched and compared; nothing was chosen on the others. Seconds are up to
-three times too long where two to four jobs shared two cores.
+led to how classes are searched and compared; nothing was chosen on the others, whose patches for
+every class were searched again by themselves when those that seldom succeed came to count for
+nothing. Seconds are up to three times too long where two to four jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.

@@ -7,14 +7,15 @@ budget; a wave; a smooth warp; a small patch; opaque pixels wherever they pay) i
 of several targets, all in one batch:
 
 1. *Scout.*  Some changes are sent to answers spread over those that the model gives to clean
-   images.  Others may lead anywhere, and find what no answer leads past: two make all outputs
-   gather (DRMGuard's Eq. 5), more of them at first make only some outputs meet.  The change that
-   stands out most says where a trigger may lead: its mean answer.  What the model answers to
-   pictures without content is passed over where it can be: strong changes that drown the content
-   end there.
-2. *Compare.*  Fresh starts are sent to that answer and to others, elsewhere but about as far away.
-   Any of them may be the one that a trigger gives; what is left of the way to those apart from it
-   is the model's own null: how far this budget pushes this model to answers that nobody planted.
+   images, or to the classes of a classifier.  Others, where not all of these are sent to, may lead
+   anywhere, and find what no answer leads past: two make all outputs gather (DRMGuard's Eq. 5),
+   more of them at first make only some outputs meet.  The change that stands out most says where a
+   trigger may lead: its mean answer.  What the model answers to pictures without content is passed
+   over where it can be: strong changes that drown the content end there.
+2. *Compare.*  Fresh starts, or the nearest of several scouts, are sent to that answer and to
+   others, elsewhere but about as far away.  Any of them may be the one that a trigger gives; what
+   is left of the way to those apart from it is the model's own null: how far this budget pushes
+   this model to answers that nobody planted.
 
 A planted trigger is reached almost completely where the others are not.  Too small a budget moves
 nothing, too large a one reaches every target of every model, and where between them a trigger

@@ -24,7 +24,8 @@ SEVERAL_OUTPUTS: tuple[FamilyName, ...] = ("sparse",)
 _WARP_BUDGET, _LARGE_WARP_BUDGET = 0.09, 1 / 16
 # Budgets of blends, conditional changes and waves on classifiers: stronger ones send a clean one's
 # images to any class, as wider warps do not.
-_CLASS_BUDGETS, _CLASS_WARP = ((0.2, 0.15), (0.03, 0.04, 0.055), (0.135,)), 0.12
+_CLASS_BLEND, _CLASS_CONDITIONAL, _CLASS_WAVE = (0.2, 0.15), (0.03, 0.04, 0.055), (0.135,)
+_CLASS_WARP = (0.12,)
 # So many classes are searched at once.
 _CLASSES = 16
 
@@ -110,12 +111,12 @@ def spread_settings(
     settings = _spread_settings(image_shape)
     if is_regression:
         return settings
-    replace, (blend, conditional, wave) = dataclasses.replace, _CLASS_BUDGETS
+    replace = dataclasses.replace
     settings = replace(
         settings,
-        blend=replace(settings.blend, budgets=blend),
-        conditional=replace(settings.conditional, budgets=conditional),
-        wave=replace(settings.wave, budgets=wave),
+        blend=replace(settings.blend, budgets=_CLASS_BLEND),
+        conditional=replace(settings.conditional, budgets=_CLASS_CONDITIONAL),
+        wave=replace(settings.wave, budgets=_CLASS_WAVE),
     )
     if min(image_shape[1:]) >= LARGE_SIDE:
         return settings
@@ -124,7 +125,7 @@ def spread_settings(
         blend=replace(settings.blend, targets=_CLASSES, scouting=60, comparing=60),
         conditional=replace(settings.conditional, targets=_CLASSES),
         wave=replace(settings.wave, targets=_CLASSES),
-        warp=replace(settings.warp, targets=_CLASSES, budgets=(_CLASS_WARP,), starts=4),
+        warp=replace(settings.warp, targets=_CLASSES, budgets=_CLASS_WARP, starts=4),
         patch=replace(settings.patch, targets=_CLASSES),
         warp_points=6,
     )
