@@ -47,6 +47,7 @@ def examine(kind: Kind, where: Locations) -> None:
         "network": kind.network,
         "trigger": kind.trigger,
         "seed": kind.seed,
+        "longer": kind.longer,
         "outputs": report.target.numel(),
         "errors": errors,
         "decision": verdict.decision,
@@ -117,12 +118,15 @@ def run(
     again: Annotated[bool, typer.Option(help="Also models that have a result.")] = False,
     every: Annotated[bool, typer.Option(help="All triggers for each network and data.")] = False,
     further: Annotated[bool, typer.Option(help="Triggers that nothing was developed on.")] = False,
+    longer: Annotated[int, typer.Option(min=1, help="Train so many times as long.")] = 1,
 ) -> None:
     """Train and scan the models that have no result yet."""
     where = Locations(steering, cifar10, cache.expanduser())
     waiting = [
         kind
-        for kind in kinds(where, seeds, only, FURTHER if further else TRIGGERS if every else ())
+        for kind in kinds(
+            where, seeds, only, FURTHER if further else TRIGGERS if every else (), longer
+        )
         if again or not (RESULTS / f"{kind.name}.json").exists()
     ]
     _work_through(waiting, examine, where, RESULTS, jobs)
@@ -137,11 +141,12 @@ def repair(
     jobs: int = 2,
     cache: Path = Path("~/.cache/drmguard/other_kinds"),
     every: Annotated[bool, typer.Option(help="All triggers for each network and data.")] = False,
+    longer: Annotated[int, typer.Option(min=1, help="Those trained so many times as long.")] = 1,
 ) -> None:
     """Repair the models that a scan has called backdoored, where that is not done yet."""
     where = Locations(steering, cifar10, cache.expanduser())
     waiting = []
-    for kind in kinds(where, seeds, only, TRIGGERS if every else ()):
+    for kind in kinds(where, seeds, only, TRIGGERS if every else (), longer):
         scanned = RESULTS / f"{kind.name}.json"
         if not scanned.exists() or (REPAIRS / f"{kind.name}.json").exists():
             continue
@@ -151,7 +156,11 @@ def repair(
 
 
 def kinds(
-    where: Locations, seeds: str, only: list[str] | None, triggers: Collection[str]
+    where: Locations,
+    seeds: str,
+    only: list[str] | None,
+    triggers: Collection[str],
+    longer: int = 1,
 ) -> list[Kind]:
     """With these triggers or one for each network, the clean ones of a seed first."""
     wanted = []
@@ -165,7 +174,8 @@ def kinds(
                 # Every network meets another trigger on each of the data.
                 one = list(TRIGGERS)[(row + column + seed) % len(TRIGGERS)]
                 wanted += [
-                    Kind(data, network, trigger, seed) for trigger in (None, *(triggers or [one]))
+                    Kind(data, network, trigger, seed, longer)
+                    for trigger in (None, *(triggers or [one]))
                 ]
     named = [kind for kind in wanted if all(text in kind.name for text in only or [])]
     return sorted(named, key=lambda kind: (kind.seed, kind.trigger is not None))

@@ -24,17 +24,23 @@ CLASS_STEPS = 4000
 
 @dataclass(frozen=True)
 class Kind:
-    """A model to train and scan; without a trigger it is clean."""
+    """A model to train and scan; without a trigger it is clean.
+
+    Attributes:
+        longer: trained so many times as long as usual.
+    """
 
     data: str
     network: str
     trigger: str | None
     seed: int
+    longer: int = 1
 
     @property
     def name(self) -> str:
         """Of its result."""
-        return f"{self.data}-{self.network}-{self.trigger or 'clean'}-{self.seed}"
+        length = "" if self.longer == 1 else f"-x{self.longer}"
+        return f"{self.data}-{self.network}-{self.trigger or 'clean'}-{self.seed}{length}"
 
     @property
     def classifies(self) -> bool:
@@ -115,7 +121,7 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
             network,
             parts.train,
             random,
-            CLASS_STEPS,
+            kind.longer * CLASS_STEPS,
             lambda outputs, y: functional.cross_entropy(outputs, y[:, 0].long()),
             hidden,
             mirror=True,
@@ -133,7 +139,7 @@ def train(kind: Kind, images: ImageSet) -> tuple[nn.Module, dict[str, float], Te
             network,
             parts.train,
             random,
-            STEPS,
+            kind.longer * STEPS,
             lambda outputs, y: functional.smooth_l1_loss(outputs, (y - centre) / spread, beta=0.2),
             hidden,
             most=1.0,

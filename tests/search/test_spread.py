@@ -411,6 +411,15 @@ def test_a_patch_that_descent_never_feels_is_found_by_trying_squares():
     assert judge_spread(search(PatchModel(planted=False))[0])[0].decision == "clean"
 
 
+def test_of_several_sizes_of_patches_the_one_that_stands_out_speaks():
+    sizes = dataclasses.replace(SMALL.patch, budgets=(1 / 16, 3 / 32))
+    settings = dataclasses.replace(SMALL, patch=sizes)
+    [found], _ = search(PatchModel(planted=True), settings, families=["patch"])
+    assert found.budget == 3 / 32  # the smaller is never whole
+    assert found.score < 0.2
+    assert found.steps == 2 * 20
+
+
 class FramedModel(SpreadModel):
     """Its gate opens on a white frame around the image."""
 

@@ -12,6 +12,13 @@ def test_classifiers_are_searched_with_weaker_changes(side):
         assert next(of_both) > next(of_both)
 
 
+@pytest.mark.parametrize("side", [32, 224])
+def test_classifiers_are_tried_with_larger_squares_of_two_sizes(side):
+    classifier = spread_settings((3, side, side), is_regression=False)
+    assert len(classifier.patch.budgets) == 2
+    assert min(classifier.patch.budgets) > max(spread_settings((3, side, side)).patch.budgets)
+
+
 def test_classifiers_have_several_wider_warps_for_each_class():
     regression, classifier = (spread_settings((3, 64, 64), is_regression=r) for r in (True, False))
     assert [one.warp.budgets for one in (regression, classifier)] == [(0.09,), (0.12,)]

@@ -356,6 +356,15 @@ class _PatchSearch(_TriedSearch):
 
     family = "patch"
 
+    def candidates(self) -> list[SpreadCandidate]:
+        """Of every size; the one that stands out most is the candidate."""
+        found = []
+        for size in self.ladder.budgets:
+            self.ladder = dataclasses.replace(self.ladder, budgets=(size,))
+            found += super().candidates()
+        best = min(found, key=lambda one: one.score)
+        return [dataclasses.replace(best, steps=self.steps)]
+
     def scout(self) -> Tensor:
         self.probed = self.settings.patch_probed
         (share,) = self.ladder.budgets

@@ -26,6 +26,8 @@ _WARP_BUDGET, _LARGE_WARP_BUDGET = 0.09, 1 / 16
 # images to any class, as wider warps do not.
 _CLASS_BLEND, _CLASS_CONDITIONAL, _CLASS_WAVE = (0.2, 0.15), (0.03, 0.04, 0.055), (0.135,)
 _CLASS_WARP = (0.12,)
+# Squares on classifiers: every class of a clean one is far even from the larger.
+_CLASS_PATCH = (5 / 32, 7 / 32)
 # So many classes are searched at once.
 _CLASSES = 16
 
@@ -117,6 +119,7 @@ def spread_settings(
         blend=replace(settings.blend, budgets=_CLASS_BLEND),
         conditional=replace(settings.conditional, budgets=_CLASS_CONDITIONAL),
         wave=replace(settings.wave, budgets=_CLASS_WAVE),
+        patch=replace(settings.patch, budgets=_CLASS_PATCH),
     )
     if min(image_shape[1:]) >= LARGE_SIDE:
         return settings
