@@ -92,7 +92,7 @@ def run(
 @app.command()
 def table() -> None:
     """Print what becomes of the zoo's scans, under all references and under every three of them."""
-    usual, store = clean_models().usual(), Store(HERE / "results", HERE)
+    store = Store(HERE / "results", HERE)
     results = [store.load(cell) for cell in load_suite("zoo").cells if cell.method == "auto"]
     for path in sorted(RESULTS.glob("*.json")):
         references = json.loads(path.read_text("utf-8"))
@@ -103,6 +103,7 @@ def table() -> None:
             and result.status == "done"
             and result.cell.model.data.name == path.stem
         ]
+        usual = clean_models(len(scans[0].measured["target"])).usual()
         # All are compared by what all have: some scans are older than the newest search.
         known = [one["suspicions"] for one in references]
         known += [part_scores(scan.measured) for scan in scans]

@@ -3,7 +3,8 @@
     python benchmarks/which_search.py
 
 It reads the suspicions that scans have stored and scans nothing.  The null is that of
-src/drmguard/clean_models.json; docs/detection-trials.md has the table.
+src/drmguard/clean_models.json, for one output and for several; docs/detection-trials.md has the
+table.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from kinds.triggers import FURTHER
 HERE = Path(__file__).parent
 ALPHA = 0.05
 Rows = NDArray[np.float64]
+# Of attacked models and of clean ones: how many outputs, and the suspicions of each search.
+Sides = tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, dict[str, Any]]]]
 # Not all models of the zoo and of other kinds have been searched for these.
 COMPARED = tuple(search for search in SEARCHES if search not in ("settled", "sparse"))
 
@@ -87,34 +90,45 @@ def forms(null: Rows) -> dict[str, Callable[[Rows], Rows]]:
     }
 
 
+def judge(form: Callable[[Rows], Rows], null: Rows) -> Callable[[dict[str, Any]], float]:
+    """Gives the p-value of a model's suspicions under a null, by this form."""
+    # Above 0, and about 1 in the middle, as the null takes them.
+    middle = form(null).mean()
+    known = Null(tuple(np.exp(form(null) - middle).tolist()), "known")
+    return lambda suspicions: known.p_value(float(np.exp(form(rows_of([suspicions])) - middle)[0]))
+
+
 def main() -> None:
     """Read, and print a row for each form."""
-    null = rows_of([dict(model.suspicions) for model in clean_models().models])
-    zoo: tuple[list[Any], list[Any]] = ([], [])
+    zoo: Sides = ([], [])
     store = Store(HERE / "results", HERE)
     for cell in load_suite("zoo").cells:
         result = store.load(cell)
         if cell.work == "scan" and cell.method == "auto" and result is not None:
-            zoo[cell.model.attack is None].append(part_scores(result.measured))
-    kinds: dict[bool, tuple[list[Any], list[Any]]] = {False: ([], []), True: ([], [])}
+            known = (len(result.measured["target"]), part_scores(result.measured))
+            zoo[cell.model.attack is None].append(known)
+    kinds: dict[bool, Sides] = {False: ([], []), True: ([], [])}
     for path in sorted(RESULTS.glob("*.json")):
         one = json.loads(path.read_text(encoding="utf-8"))
         common = one["data"] != "classes" and one["trigger"] not in FURTHER
         if common and one["errors"].get("AE", 0) <= TAKEN:
             side = kinds[one["seed"] >= REPORTED_FROM]
-            side[one["trigger"] is None].append(one["suspicions"])
+            side[one["trigger"] is None].append((one["outputs"], one["suspicions"]))
     print(f"development, zoo, seeds {REPORTED_FROM} (attacked, clean):", end=" ")
     groups = (kinds[False], zoo, kinds[True])
     print(*((len(attacked), len(clean)) for attacked, clean in groups))
-    for name, form in forms(null).items():
-        # Above 0, and about 1 in the middle, as the null takes them.
-        middle = form(null).mean()
-        known = Null(tuple(np.exp(form(null) - middle).tolist()), "known")
+    one, several = (
+        [dict(model.suspicions) for model in clean_models(outputs).models] for outputs in (1, 2)
+    )
+    nulls = (rows_of(one), rows_of(several))
+    for name in forms(nulls[0]):
+        judges = [judge(forms(null)[name], null) for null in nulls]
         cells = []
         for number, sides in enumerate(groups):
-            attacked, clean = (np.exp(form(rows_of(side)) - middle).tolist() for side in sides)
-            area = roc_area([-value for value in attacked], [-value for value in clean])
-            low, high = ([known.p_value(v) for v in values] for values in (attacked, clean))
+            low, high = (
+                [judges[outputs > 1](suspicions) for outputs, suspicions in side] for side in sides
+            )
+            area = roc_area([-p for p in low], [-p for p in high])
             if number == 0:
                 found, flagged = (sum(p <= ALPHA for p in values) for values in (low, high))
                 cells += [f"{area:.3f}", str(found), str(flagged)]

@@ -14,10 +14,11 @@ def classification(classes):
     return make_task("classification", classes=tuple(map(str, range(classes))))
 
 
-def test_what_comes_along_says_what_it_is():
-    known = clean_models()
-    assert len(known.models) >= 10
-    assert {model.outputs for model in known.models} >= {1, 2, 3}
+@pytest.mark.parametrize(("outputs", "theirs"), [(1, {1}), (2, {2, 3}), (136, {2, 3})])
+def test_what_comes_along_says_what_it_is(outputs, theirs):
+    known = clean_models(outputs)
+    assert len(known.models) >= 20
+    assert {model.outputs for model in known.models} == theirs
     assert all(model.seed < 200 for model in known.models)
     found = [value for model in known.models for value in model.suspicions.values()]
     assert all(value > 0 for value in found if value is not None)
@@ -44,11 +45,19 @@ def test_an_unlike_case_comes_with_a_warning(outputs, side, images, said):
     assert "--reference" in warning
 
 
+def test_one_output_is_compared_with_its_like():
+    one, several = (shipped_null(regression(outputs), 64, 256)[0] for outputs in (1, 2))
+    # A blend leads one output anywhere.
+    assert one.usual.middle("blend") < several.usual.middle("blend") / 3
+    assert "sparse" not in one.usual.means
+    assert len(one.suspicions) == len(clean_models(1).models)
+
+
 def test_classifiers_have_a_null_of_their_own():
-    known = clean_models(classify=True)
+    known = clean_models(10, classify=True)
     assert len(known.models) >= 10
     assert all(model.classifies for model in known.models)
-    assert not any(model.classifies for model in clean_models().models)
+    assert not any(model.classifies for model in clean_models(10).models)
     assert {"masks", "classes", "blend", "warp"} <= set(known.usual().means)
     null, warning = shipped_null(classification(10), 32, 256)
     assert warning is None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drmguard.bench.result_groups import CLASS_SEARCHES, SEARCHES
-from drmguard.bench.statistics import evenness, share, standings_auc
+from drmguard.bench.statistics import evenness, measured_auc, share
 from drmguard.search.default_answer import MANY_OUTPUTS
 from kinds.triggers import FURTHER, TRIGGERS
 
@@ -117,7 +117,7 @@ def _summary(some: Sequence[dict[str, Any]]) -> list[str]:
         shown = f"{right.value:.0%} ({right.low:.0%}–{right.high:.0%})"
         lines.append(f"| {name} | {len(group)} | {decided} | {shown} |")
     if clean and attacked:
-        area = standings_auc(attacked, clean)
+        area = measured_auc(attacked, clean)
         assert area is not None  # every scan of these has a score
         lines += ["", f"ROC-AUC: {area.value:.3f} ({area.low:.2f}–{area.high:.2f})."]
     values = [one["p_value"] for one in clean if one.get("p_value") is not None]

@@ -282,7 +282,7 @@ def usual_of(settings: ScanSettings, task: Task) -> Usual | None:
     """What is usual for clean models: of the default search, but on classifiers of few classes."""
     if settings.method != "auto" or not (task.is_regression or task.has_many_classes):
         return None
-    return clean_models(classify=not task.is_regression).usual()
+    return clean_models(task.num_outputs, classify=not task.is_regression).usual()
 
 
 def peak_memory_mib() -> float:

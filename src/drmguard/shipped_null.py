@@ -1,8 +1,9 @@
 """The null that comes along: what the default search gave for clean models of development.
 
-Who has no clean models of the same kind gets a p-value under these.  They are regression models,
-and classifiers for classifiers, on the data, networks and sizes that ``clean_models.json`` names;
-how far that carries is for the reader to judge, so a case unlike them all comes with a warning.
+Who has no clean models of the same kind gets a p-value under these.  There are three kinds:
+regression models of one output, which changes lead far more easily than those of several; these;
+and classifiers.  How far the data, networks and sizes that ``clean_models.json`` names carry is for
+the reader to judge, so a case unlike them all comes with a warning.
 """
 
 from __future__ import annotations
@@ -73,10 +74,19 @@ class CleanModels(BaseModel):
 
 
 @functools.cache
-def clean_models(*, classify: bool = False) -> CleanModels:
-    """The models that come along: those for regression, or the classifiers."""
-    known = CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
-    of_kind = tuple(model for model in known.models if model.classifies == classify)
+def _all_clean_models() -> CleanModels:
+    return CleanModels.model_validate_json(CLEAN_MODELS.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def clean_models(outputs: int, *, classify: bool = False) -> CleanModels:
+    """Those that come along for a model of so many outputs, or classes: the ones of its kind."""
+    known = _all_clean_models()
+    of_kind = tuple(
+        model
+        for model in known.models
+        if model.classifies == classify and (model.outputs == 1) == (outputs == 1)
+    )
     return known.model_copy(update={"models": of_kind})
 
 
@@ -88,7 +98,8 @@ def shipped_null(task: Task, side: int, images: int) -> tuple[Null, str | None]:
         side: the shorter one of its images, in pixels.
         images: used by the scan.
     """
-    known, outputs = clean_models(classify=not task.is_regression), task.num_outputs
+    outputs = task.num_outputs
+    known = clean_models(outputs, classify=not task.is_regression)
     named = "outputs" if task.is_regression else "classes"
     least, most = (end(model.outputs for model in known.models) for end in (min, max))
     sides = [model.side for model in known.models]

@@ -49,8 +49,7 @@ def search_ablation(scans: Sequence[Result]) -> list[str]:
     }
     choices |= {f"{SEARCHED[search]} alone": (search,) for search in all_searches}
     for words, searches in choices.items():
-        null = _null_of(searches)
-        cells = (_decided(rows, searches, null) for rows in groups.values())
+        cells = (_decided(rows, searches) for rows in groups.values())
         text.append(f"| {words} | {' | '.join(cells)} |")
     return [*text, ""]
 
@@ -66,12 +65,16 @@ def _usually_there(scans: Sequence[Result]) -> tuple[str, ...]:
 
 def _complete(scan: Result, search: str) -> bool:
     """Whether a scan has a search, or its model is not searched so."""
-    one_output = len(scan.measured.get("target", ())) == 1
-    return search in part_scores(scan.measured) or (one_output and search in SEVERAL_OUTPUTS)
+    unsearched = _outputs(scan) == 1 and search in SEVERAL_OUTPUTS
+    return search in part_scores(scan.measured) or unsearched
 
 
-def _null_of(searches: Sequence[str]) -> Null:
-    known = clean_models()
+def _outputs(scan: Result) -> int:
+    return len(scan.measured.get("target", ()))
+
+
+def _null_of(searches: Sequence[str], outputs: int) -> Null:
+    known = clean_models(outputs)
     chosen = (
         model.model_copy(update={"suspicions": _some(model.suspicions, searches)})
         for model in known.models
@@ -97,9 +100,13 @@ def standings(
     return found[True], found[False]
 
 
-def _decided(rows: Sequence[Result], searches: Sequence[str], null: Null) -> str:
+def _decided(rows: Sequence[Result], searches: Sequence[str]) -> str:
     from drmguard.bench.statistics import roc_area
 
+    outputs = _outputs(rows[0])
+    if outputs == 1 and all(search in SEVERAL_OUTPUTS for search in searches):
+        return "–"
+    null = _null_of(searches, outputs)
     assert null.usual is not None
     attacked, clean = standings(rows, searches, null.usual)
     if not attacked or not clean:

@@ -57,23 +57,23 @@ def accuracy(scans: Sequence[Result]) -> Interval:
     return share(sum(scan.right for scan in scans), len(scans))
 
 
-def standing(measured: Mapping[str, Any]) -> float | None:
-    """By what a scan ranks models: what has a p-value, or else the score."""
-    found: float | None = measured.get("standing")
+def ranking(measured: Mapping[str, Any]) -> float | None:
+    """By what a scan ranks models: its p-value, or else the score."""
+    found: float | None = measured.get("p_value")
     return measured["suspicion"] if found is None else found
 
 
 def scans_auc(attacked: Sequence[Result], clean: Sequence[Result]) -> Interval | None:
     """Area under the scores' ROC curve; None where one side has no score."""
-    return standings_auc([r.measured for r in attacked], [r.measured for r in clean])
+    return measured_auc([r.measured for r in attacked], [r.measured for r in clean])
 
 
-def standings_auc(
+def measured_auc(
     attacked: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any]]
 ) -> Interval | None:
     """The same of what scans measured."""
     positive, negative = (
-        [-value for value in map(standing, side) if value is not None] for side in (attacked, clean)
+        [-value for value in map(ranking, side) if value is not None] for side in (attacked, clean)
     )
     return roc_auc(positive, negative) if positive and negative else None
 
