@@ -30,14 +30,19 @@ def page() -> str:
     ):
         for part, reported in (("Reported", True), ("Development", False)):
             ones = [one for one in some if (one["seed"] >= REPORTED_FROM) == reported]
-            usual = [one for one in ones if one["trigger"] not in FURTHER]
+            short = [one for one in ones if one.get("longer", 1) == 1]
+            usual = [one for one in short if one["trigger"] not in FURTHER]
             if usual:
                 text += [f"## {part}: {title}\n", *_summary(usual), *_rows(usual, searches)]
-            further = [one for one in ones if one["trigger"] in FURTHER]
+            further = [one for one in short if one["trigger"] in FURTHER]
             if further:
-                clean = [one for one in ones if one["trigger"] is None]
+                clean = [one for one in short if one["trigger"] is None]
                 text += [f"## {part}: {title}, further triggers\n", *_summary(further + clean)]
                 text += _rows(further, searches)
+            longer = [one for one in ones if one not in short]
+            if longer:
+                text += [f"## {part}: {title}, trained longer\n", *_summary(longer)]
+                text += _rows(longer, searches)
     mended = [json.loads(path.read_text(encoding="utf-8")) for path in REPAIRS.glob("*.json")]
     if mended:
         text += [_REPAIRS, *_repair_rows(mended)]
@@ -55,27 +60,27 @@ uneven glass, coloured stripes, on 10 % of the images. Scanned at the defaults w
 tenth of the images. RE, AE and DAE are mean absolute errors in standard deviations of the labels
 (always answering the median gives about .8); of classifiers, shares of the images.
 
-An attack whose AE is above .2 did not take: there the outputs scatter about the target, and
-little is to be found. Seeds below 200 are what the search was developed on, and its null comes
-from; no choice was made knowing the models of seeds from 200 on, but for the clean transformer on
-steering (seed 200), after which switches to what blank pictures give lost their weight, and what
-settles near that came last. Scanned
-with the code of today: what has a score in the column *settled*, of development's clean ones but by
-searching blends and conditional changes again by themselves. With scouts that meet: all *bounded*
-networks (searched in front of their tanh since 2026-11-29) and, of seed 200, on steering and
-photographs all with GroupNorm and all transformers, and steering's *vgg* but the one with a
-photograph; and those of seed 102; of the other clean ones of development blends, conditional
-changes and warps. The rest was scanned before, and but for those with glass with warps of up to a
-sixteenth of the side instead of .09 (.12 on classifiers). Some were trained again
-on another processor, which gives other weights. Sparse changes (more than one output) have been
+An attack whose AE is above .2 did not take: there the outputs scatter about the target, and little
+is to be found. Seeds below 200 are what the search was developed on, and its nulls come from, but
+for photographs turned, whose one output says little of the images; no choice was made knowing the
+models of seeds from 200 on, but for the clean transformer on steering (seed 200), after which
+switches to what blank pictures give lost their weight, and what settles near that came last.
+Scanned with the code of today: what has a score in the column *settled*, of development's clean
+ones but by searching blends and conditional changes again by themselves. With scouts that meet:
+all *bounded* networks (searched in front of their tanh since 2026-11-29) and, of seed 200, on
+steering and photographs all with GroupNorm and all transformers, and steering's *vgg* but the one
+with a photograph; and those of seed 102; of the other clean ones of development blends,
+conditional changes and warps. The rest was scanned before, and but for those with glass with warps
+of up to a sixteenth of the side instead of .09 (.12 on classifiers). Some were trained again on
+another processor, which gives other weights. Sparse changes (more than one output) have been
 searched by themselves for development's clean models on gaze, and in what has a score in that
 column. Of the classifiers most clean ones of seeds 100 to 102 have been scanned with the code of
-today (the patch for every class by itself) and are in the null of classifiers; those without a
-p-value were scanned before there was one. All p-values are under the null of today.
+today (patches by themselves) and are in the null of classifiers; those without a p-value were
+scanned before there was one. All p-values are under the nulls of today.
 
 *Many outputs* (2026-11-30) have tables of their own: photographs that lie aslant on others, whose
 four corners are to be told (*corners*, eight outputs), or upright, whose middle, width and height
-are (*boxes*, four), at 64×64. None of them is in the null, whose models have three outputs at most.
+are (*boxes*, four), at 64×64. None of them is in a null, whose models have three outputs at most.
 The clean GroupNorm of seed 200 on corners was called backdoored (p .002) at first, and led to the
 weight that the way of textures has (docs/detection.md); no choice was made on the others of that
 seed.
@@ -84,6 +89,10 @@ seed.
 have tables of their own, and were planted with seed 200 where an attack takes well; no choice was
 made on these, either, but to do without sparse changes of one output, where those that are missed
 stayed so (on networks of seeds 160 and 161, which are not shown, sparse changes were tried).
+
+*Trained longer* (2026-12-01): four times as long as the others, in which attacks take better. No
+choice was made on these.
+
 """
 _REPAIRS = """## Repairs
 

@@ -77,29 +77,29 @@ been seen, though, when the search was last changed (patches tried all over the 
 .3 on, waves tried nearly whole, weight given to switches, wider warps; scouts that meet, for head
 pose's Input-Aware 26). No choice was made on those of seed 28. Many were trained again on other
 processors, which gives other weights. Scanned with the code of today: what has scores in the
-columns *settled* and (of more than one output) *sparse*, that is the attacked models of seeds 22 to
-24, all clean ones, gaze's BadNets 25, 27 and 28, Blend 25 and WaNet 25 and 26, head pose's SIG,
-Blend and WaNet 25 and Input-Aware 26, and on steering all but Clean Label, WaNet and Input-Aware of
-seeds 25 and 26. Sparse changes were searched by themselves for the clean models of gaze and, of
+columns *settled* and (of more than one output) *sparse*, that is the attacked models of seeds 22
+to 24, all clean ones, gaze's BadNets 25, 27 and 28, Blend 25 and WaNet 25 and 26, head pose's SIG,
+Blend and WaNet 25 and Input-Aware 26, and on steering all but Clean Label, WaNet and Input-Aware
+of seeds 25 and 26. Sparse changes were searched by themselves for the clean models of gaze and, of
 gaze's seeds 22 to 24, for Blend, SIG and Input-Aware, on the same weights. Blends 26 and 27 on
-steering had been lost by settling, which led to the weight that it has now. Head pose's Blend 25
-and steering's Blends 25 and 27 were found (p .04, .006, .034) until they were trained once more.
-Answers in doubt are compared with those beside them in scans of steering's attacked models of seeds
-22 to 24 and its Blends 25 to 27; in others where there is such doubt (steering's Blend 28, SIG 26
-and 28, gaze's Blends 25 and 27 and Input-Aware 26, head pose's SIG 26) they are not. Of the rest,
-scanned with scouts that meet: head pose's Input-Aware 25, BadNets and Blend 27, and gaze's SIG 25
-and 26; but gaze's BadNets 26 did not take when it was trained again (AE 29.6°; called clean), and
-its row is of before. What is left was scanned before warps of up to .09 of the side were searched,
-and gaze's BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG 26 and 27 before switches had
-weight. All p-values are under the null of today, computed from each scan's suspicions; target
-errors are those of what spoke in the scan. RE and AE are those of the models that `auto` scanned.
-Twenty-two of gaze's and head pose's scans ran on a slower machine beside two or three other jobs
-(155 to 434 seconds), three of steering's (Blends 24 and 26, Input-Aware 24) beside two other jobs.
-Neural Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze
-Neural Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and
-gaze there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without the
-attention map), in its fast recipe. In the paper's own (method *paper*) two models on gaze were
-scanned; the seconds of the first include two thirds of the generator's pre-training.
+steering had been lost by settling, which led to the weight that it has now. Steering's Blend 25 was found (p .006)
+until it was trained once more.
+Answers in doubt are compared with those beside them in scans of steering's attacked models of
+seeds 22 to 24 and its Blends 25 to 27 and LOOKED; others where there is such doubt under the nulls
+of today (all of them called backdoored already) are not. Of the rest, scanned with scouts that
+meet: head pose's Input-Aware 25, BadNets and Blend 27, and gaze's SIG 25 and 26; but gaze's
+BadNets 26 did not take when it was trained again (AE 29.6°; called clean), and its row is of
+before. What is left was scanned before warps of up to .09 of the side were searched, and gaze's
+BadNets 26, SIG 27 and Blends 26 and 27 and head pose's SIG 26 and 27 before switches had weight.
+All p-values are under the nulls of today, computed from each scan's suspicions; target errors are
+those of what spoke in the scan. RE and AE are those of the models that `auto` scanned. Twenty-two
+of gaze's and head pose's scans ran on a slower machine beside two or three other jobs (155 to 434
+seconds), three of steering's (Blends 24 and 26, Input-Aware 24) beside two other jobs. Neural
+Cleanse and FeatureRE decide nothing without a threshold: their ROC-AUC counts; on gaze Neural
+Cleanse scanned BadNets 22 and SIG 22 as trained on yet another processor. On steering and gaze
+there are DRMGuard's ablations (Tables 7 and 8: its weights, without RAV and without the attention
+map), in its fast recipe. In the paper's own (method *paper*) two models on gaze were scanned; the
+seconds of the first include two thirds of the generator's pre-training.
 Written by `drmguard bench run zoo` and `drmguard bench tables`.
 """
 _DEVELOPMENT = """# The models of development
@@ -110,8 +110,8 @@ themselves when scouts came that may lead to wherever some outputs meet, blends 
 changes once more when these were followed until they settle (of those that steer again when that
 changed what a switch counts), and those of more than one output for sparse changes, which gives
 what a whole scan does (on weights that were trained again); seconds and passes are of the scans
-before. Seeds 44 and 45 were trained with heavy augmentation. Of the classifiers the patch for every
-class was searched again by itself.
+before. Seeds 44 and 45 were trained with heavy augmentation. Of the classifiers the patch for
+every class, and the squares that are tried, were searched again by themselves.
 Written by `drmguard bench run development` and `drmguard bench tables`.
 """
 _HARD = """# What is hard to tell
@@ -126,11 +126,10 @@ until they settle. That was made for the clean model on steering with heavy augm
 which therefore no longer counts as one that nobody had looked at, nor does its look beside its
 answer, which led to how much that may count; no choice was made on the others, those of 128×128
 (*gaze-128*) among them. An attack that did not take leaves nothing to be found: its AE is near the
-clean model's distance from the target. Gaze's BadNets 22 was trained again (RE 3.14°, AE .74° until
-then) after it was scanned and repaired with less data. Of the classifiers those of seeds 20 to 22
-led to how classes are searched and compared; nothing was chosen on the others, whose patches for
-every class were searched again by themselves when those that seldom succeed came to count for
-nothing. Seconds are up to three times too long where two to four jobs shared two cores.
+clean model's distance from the target. Gaze's BadNets 22 was trained again (RE 3.14°, AE .74°
+until then) after it was scanned and repaired with less data. Of the classifiers those of seeds 20
+to 22 led to how classes are searched and compared; nothing was chosen on the others. Seconds are
+up to three times too long where two to four jobs shared two cores.
 Written by `drmguard bench run hard` and `drmguard bench tables`.
 """
 # Suites that repeat no setting have a page each, with every model in a row.
