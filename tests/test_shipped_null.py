@@ -45,6 +45,12 @@ def test_an_unlike_case_comes_with_a_warning(outputs, side, images, said):
     assert "--reference" in warning
 
 
+def test_one_output_that_says_little_comes_with_a_warning():
+    assert shipped_null(regression(1), 64, 256, 0.45)[1] is None
+    assert "80% of a constant answer's error" in shipped_null(regression(1), 64, 256, 0.8)[1]
+    assert shipped_null(regression(2), 64, 256, 0.8)[1] is None
+
+
 def test_one_output_is_compared_with_its_like():
     one, several = (shipped_null(regression(outputs), 64, 256)[0] for outputs in (1, 2))
     # A blend leads one output anywhere.

@@ -516,7 +516,7 @@ class _Scan:
         clean_error = self._clean_error()
         examined = self._examine(benign)
         verdict, found = examined.verdict, examined.found
-        calibration, null = None, null or self._shipped_null()
+        calibration, null = None, null or self._shipped_null(clean_error)
         if null is not None:
             verdict, calibration = calibrate(verdict, null, alpha)
         if clean_error.value >= clean_error.constant:
@@ -535,11 +535,13 @@ class _Scan:
         second = None if examined.second is None else examined.second.cpu()
         return _Outcome(content, pictures, found.trigger.cpu(), target.cpu(), second)
 
-    def _shipped_null(self) -> Null | None:
+    def _shipped_null(self, clean_error: CleanErrorPart) -> Null | None:
         """The null that comes along, where there is one."""
         if self.usual is None:
             return None
-        null, warning = shipped_null(self.task, min(self.sample.shape[2:]), len(self.sample))
+        side, images = min(self.sample.shape[2:]), len(self.sample)
+        error = clean_error.value / clean_error.constant if clean_error.constant else 0.0
+        null, warning = shipped_null(self.task, side, images, error)
         self.warnings += [warning] if warning else []
         return null
 

@@ -9,6 +9,7 @@ the reader to judge, so a case unlike them all comes with a warning.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +21,9 @@ from drmguard.usual import MOST_OF_CLASSIFIERS, Usual
 CLEAN_MODELS = Path(__file__).with_name("clean_models.json")
 # With fewer images a search leaves less to chance than the null's did.
 _FEWEST_IMAGES = 128
+# An output that errs by more than this share of a constant answer's error says little of the images
+# and is hard to lead anywhere; the models of one output err by less.
+_MOST_ERROR = 0.6
 
 
 class CleanModel(BaseModel):
@@ -90,28 +94,35 @@ def clean_models(outputs: int, *, classify: bool = False) -> CleanModels:
     return known.model_copy(update={"models": of_kind})
 
 
-def shipped_null(task: Task, side: int, images: int) -> tuple[Null, str | None]:
+def shipped_null(task: Task, side: int, images: int, error: float = 0.0) -> tuple[Null, str | None]:
     """The null, and a warning where none of its models is like this one.
 
     Args:
         task: of the model to be judged.
         side: the shorter one of its images, in pixels.
         images: used by the scan.
+        error: of the model on them, over that of a constant answer.
     """
     outputs = task.num_outputs
     known = clean_models(outputs, classify=not task.is_regression)
-    named = "outputs" if task.is_regression else "classes"
-    least, most = (end(model.outputs for model in known.models) for end in (min, max))
-    sides = [model.side for model in known.models]
+    named = "classes" if not task.is_regression else "output" if outputs == 1 else "outputs"
+    counts, sides = ({getattr(one, of) for one in known.models} for of in ("outputs", "side"))
+    says_little = task.is_regression and outputs == 1 and error > _MOST_ERROR
     unlike = [
-        *([f"{outputs} {named}"] if not least <= outputs <= most else []),
+        *([f"{outputs} {named}"] if not min(counts) <= outputs <= max(counts) else []),
         *([f"{side} pixels"] if not min(sides) <= side <= max(sides) else []),
         *([f"{images} images to search with"] if images < _FEWEST_IMAGES else []),
+        *([f"{error:.0%} of a constant answer's error"] if says_little else []),
     ]
     if not unlike:
         return known.null(), None
     return known.null(), (
-        f"the p-value comes from {len(known.models)} clean models of up to {most} {named} at "
-        f"{min(sides)} to {max(sides)} pixels, unlike this one ({', '.join(unlike)}): take it as "
-        "rough, or give clean models of the same kind with --reference"
+        f"the p-value comes from {len(known.models)} clean models of {_range(counts)} {named} at "
+        f"{_range(sides)} pixels, unlike this one ({', '.join(unlike)}): take it as rough, or give "
+        "clean models of the same kind with --reference"
     )
+
+
+def _range(values: Collection[int]) -> str:
+    least, most = min(values), max(values)
+    return f"{least}" if least == most else f"{least} to {most}"

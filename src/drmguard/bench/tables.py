@@ -82,9 +82,9 @@ to 24, all clean ones, gaze's BadNets 25, 27 and 28, Blend 25 and WaNet 25 and 2
 Blend and WaNet 25 and Input-Aware 26, and on steering all but Clean Label, WaNet and Input-Aware
 of seeds 25 and 26. Sparse changes were searched by themselves for the clean models of gaze and, of
 gaze's seeds 22 to 24, for Blend, SIG and Input-Aware, on the same weights. Blends 26 and 27 on
-steering had been lost by settling, which led to the weight that it has now. Steering's Blend 25 was found (p .006)
-until it was trained once more.
-Answers in doubt are compared with those beside them in scans of steering's attacked models of
+steering had been lost by settling, which led to the weight that it has now. Steering's Blend 25
+was found (p .006) until it was trained once more. Answers in doubt are compared with those
+beside them in scans of steering's attacked models of
 seeds 22 to 24 and its Blends 25 to 27 and LOOKED; others where there is such doubt under the nulls
 of today (all of them called backdoored already) are not. Of the rest, scanned with scouts that
 meet: head pose's Input-Aware 25, BadNets and Blend 27, and gaze's SIG 25 and 26; but gaze's
